@@ -1,0 +1,1 @@
+"""What training needs besides the model: optimizer, schedule, averages, checkpoints, records."""

@@ -1,0 +1,208 @@
+"""Measure a run: box and mask AP of every stage of its cascade, from one pass over the pictures.
+
+python -m cascade_lab.evaluate runs/nano
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from cascade_lab.datasets.catalog import load_dataset
+from cascade_lab.datasets.loader import evaluation_batches
+from cascade_lab.detector import Detector
+from cascade_lab.engine.checkpoint import write_text
+from cascade_lab.errors import InputError
+from cascade_lab.evaluation.coco import detections_to_coco, load_ground_truth
+from cascade_lab.evaluation.per_stage import score_modes, stage_modes
+from cascade_lab.overrides import override
+from cascade_lab.runs import Run, load_run
+from cascade_lab.structures import ImageBatch, Instances
+
+USAGE = """usage: cascade-lab evaluate RUN [options]
+
+  RUN                folder that `cascade-lab train` wrote
+  --data.root DIR    folder in COCO format (default: the one that was trained on)
+  --data.split NAME  split to measure (default: the recipe's validation split)
+  --batch_size N     pictures at once (default 8)
+
+Writes results.json, evaluation.json, detections_bbox.json and detections_segm.json into RUN."""
+
+BOX_COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
+MASK_COLUMNS = ("AP", "AP50", "AP75")
+SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """Which pictures; None is what the recipe says."""
+
+    root: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    data: DataChoice = field(default_factory=DataChoice)
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"option --batch_size: {self.batch_size} must be 1 or more")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code; InputError for anything the user can mend."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    if arguments[0].startswith("-"):
+        raise InputError(f"argument {arguments[0]!r}: name the folder of the run first, such as runs/nano")
+    (options,) = override((EvaluateOptions(),), arguments[1:])
+    root = None if options.data.root is None else Path(options.data.root)
+    evaluate_run(Path(arguments[0]), root, options.data.split, options.batch_size)
+    print(f"next:\n  cascade-lab report {shlex.quote(arguments[0])}")
+    return 0
+
+
+def evaluate_run(
+    run: Path, data_root: Path | None = None, split: str | None = None, batch_size: int = 8
+) -> dict[str, Any]:
+    """Load a run, measure it, print the tables and return what results.json says."""
+    return evaluate(load_run(run), data_root, split, batch_size)
+
+
+def evaluate(
+    run: Run, data_root: Path | None = None, split: str | None = None, batch_size: int = 8
+) -> dict[str, Any]:
+    """Measure a run on a split and write the figures into its folder, all at the end.
+
+    Raises:
+        InputError: the split is missing or broken, lacks a class, or the detector returns NaN.
+    """
+    data = run.recipe.data if data_root is None else replace(run.recipe.data, root=str(data_root))
+    split = split or data.val_split
+    dataset = load_dataset(data, split, training=False, classes=run.classes)
+    if not len(dataset):
+        raise InputError(f"{dataset.annotation_path}: images is empty; name a split that has pictures")
+    run.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.monotonic()
+    batches = evaluation_batches(dataset, data, batch_size)
+    detections = collect_detections(run.detector, batches, dataset.image_ids, dataset.category_ids)
+    results = score_modes(load_ground_truth(dataset.annotation_path), detections, dataset.category_ids)
+    about = {
+        "split": split,
+        "root": data.root,
+        "pictures": len(dataset),
+        "step": run.step,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    write_results(run.path, results, list(detections.values())[-1], about)
+    print(results_table(results))
+    print(f"\n{len(dataset)} pictures of {split}, step {run.step}, {about['seconds']:.0f} s -> {run.path}")
+    return results
+
+
+@torch.no_grad()
+def collect_detections(
+    detector: Detector,
+    batches: Iterable[tuple[list[int], ImageBatch, list[Instances]]],
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return COCO detections of every way to read the cascade; backbone and boxes are computed once.
+
+    Args:
+        batches: (numbers of the pictures, pictures, objects), as ``evaluation_batches`` yields them.
+        image_ids, category_ids: ids in the annotation file of picture 0, 1, ... and label 0, 1, ...
+    """
+    modes = stage_modes(len(detector.config.cascade.stages))
+    full = list(modes)[-1]
+    device = next(detector.parameters()).device
+    found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in modes}
+    with tqdm(total=len(image_ids), unit="picture", desc="evaluate", disable=None) as bar:
+        for indices, images, _ in batches:
+            prediction = detector.predict(images.to(device), keep_features=True)
+            for mode, stages in modes.items():
+                voted = prediction.instances if mode == full else detector.read_out(prediction.trace, stages)
+                for index, instances in zip(indices, voted, strict=True):
+                    found[mode] += detections_to_coco(image_ids[index], instances.to("cpu"), category_ids)
+            bar.update(len(indices))
+    return found
+
+
+def write_results(
+    run: Path, results: dict[str, Any], detections: Sequence[dict[str, Any]], about: dict[str, Any]
+) -> None:
+    """Write the detections as COCO results, what was measured, and last of all results.json."""
+    boxes = [{k: v for k, v in d.items() if k != "segmentation"} for d in detections]
+    masks = [d for d in detections if "segmentation" in d]
+    try:
+        write_text(run / "detections_bbox.json", json.dumps(boxes, allow_nan=False))
+        if masks:
+            write_text(run / "detections_segm.json", json.dumps(masks, allow_nan=False))
+        else:
+            (run / "detections_segm.json").unlink(missing_ok=True)  # of an earlier evaluation
+        write_text(run / "evaluation.json", json.dumps(about, indent=1) + "\n")
+        write_text(run / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{run}: cannot write the results ({error.strerror}); make room or give access"
+        ) from error
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """Return the tables that the command prints: by stage, by class, by size."""
+    stages: dict[str, Any] = results["stages"]
+    full = list(stages)[-1]
+    classes: dict[str, Any] = results["per_class"]
+    width = max(9, *(min(24, len(name)) for name in classes)) if classes else 9
+    lines = [
+        f"{'':<{width}}  {'boxes':<{7 * len(BOX_COLUMNS)}}   masks",
+        f"{'stages':<{width}}" + _head(BOX_COLUMNS) + "  |" + _head(MASK_COLUMNS),
+        *(f"{mode:<{width}}{_row(both, BOX_COLUMNS)}" for mode, both in stages.items()),
+        "",
+        f"{'class':<{width}}" + _head(BOX_COLUMNS) + "  |" + _head(MASK_COLUMNS) + "   objects",
+        *(f"{n[:width]:<{width}}{_row(c, BOX_COLUMNS)}{c['objects']:>10}" for n, c in classes.items()),
+        "",
+        f"{'size':<{width}}" + _head(tuple(SIZES)) + "  |" + _head(tuple(SIZES)),
+        f"{'AP':<{width}}{_row(results, tuple(SIZES.values()), tuple(SIZES.values()))}",
+    ]
+    if full != "1":
+        gain = _gain(stages["1"]["bbox"]["AP75"], stages[full]["bbox"]["AP75"])
+        lines += ["", f"stages {full} over stage 1: box AP75 {gain}"]
+    return "\n".join(lines)
+
+
+def _head(columns: Sequence[str]) -> str:
+    return "".join(f"{column:>7}" for column in columns)
+
+
+def _row(both: dict[str, Any], boxes: Sequence[str], masks: Sequence[str] = MASK_COLUMNS) -> str:
+    box = "".join(_cell(both["bbox"][key]) for key in boxes)
+    return box + "  |" + "".join(_cell(both["segm"] and both["segm"][key]) for key in masks)
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-' if value is None else f'{value:.1f}':>7}"
+
+
+def _gain(before: float | None, after: float | None) -> str:
+    return "-" if before is None or after is None else f"{after - before:+.1f}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        sys.exit(2)

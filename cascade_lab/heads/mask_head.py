@@ -1,0 +1,49 @@
+"""The mask branch: a small map of logits for every class, inside the box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from cascade_lab.layers.init import initialise
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskHeadConfig:
+    """Four convolutions, one doubling of the resolution, one map per class (Mask R-CNN, figure 4)."""
+
+    convs: int = 4
+    channels: int = 256
+    pool_size: int = 14
+
+    @property
+    def mask_size(self) -> int:
+        return 2 * self.pool_size
+
+
+class MaskHead(nn.Module):
+    """Say for each class which part of the box the object covers."""
+
+    def __init__(self, config: MaskHeadConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(in_channels if i == 0 else config.channels, config.channels, 3, padding=1)
+            for i in range(config.convs)
+        )
+        width = config.channels if config.convs else in_channels
+        self.upsample = nn.ConvTranspose2d(width, config.channels, 2, stride=2)
+        self.logits = nn.Conv2d(config.channels, num_classes, 1)
+        self.relu = nn.ReLU()
+        initialise(self.convs, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
+        fan_out = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+        initialise([self.upsample, self.logits], fan_out)
+
+    def forward(self, roi_features: Tensor) -> Tensor:
+        """Return logits (R, K, 28, 28) for features (R, C, 14, 14)."""
+        x = roi_features
+        for conv in self.convs:
+            x = self.relu(conv(x))
+        x = self.relu(self.upsample(x))  # (R, C, 28, 28)
+        return self.logits(x)

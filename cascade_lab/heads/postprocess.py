@@ -1,0 +1,82 @@
+"""From what the stages said to detections: who votes, where the box is, and NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cascade_lab.ops.box_coder import decode_deltas
+from cascade_lab.ops.boxes import scale
+from cascade_lab.ops.nms import batched_nms
+from cascade_lab.trace import StageTrace
+
+Ensemble = Literal["own_rois_logits", "own_rois_probabilities", "last_rois_probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostprocessConfig:
+    """How scores become detections.
+
+    Args:
+        ensemble: whose scores are averaged. ``"own_rois_logits"``: each stage on its own boxes, mean
+            of logits (the published InternImage models). ``"own_rois_probabilities"``: mean after the
+            softmax (detectron2). ``"last_rois_probabilities"``: all heads look again at the last
+            stage's boxes (the paper, table 2).
+        score_threshold: detections must score above it.
+        nms_iou: of two boxes of a class that overlap more than this, the lower score goes.
+        max_detections: kept per picture.
+    """
+
+    ensemble: Ensemble = "own_rois_logits"
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+def ensemble_scores(
+    stages: Sequence[StageTrace], voters: Sequence[int], image: int, ensemble: Ensemble
+) -> Tensor:
+    """Return the class probabilities (R, K + 1) that the stages ``voters`` give together.
+
+    Raises ValueError where the trace does not hold what the rule needs.
+    """
+    last = stages[voters[-1]]
+    if ensemble == "own_rois_logits":
+        return torch.stack([stages[k].logits[image] for k in voters]).mean(0).softmax(-1)
+    if ensemble == "own_rois_probabilities":
+        return torch.stack([stages[k].logits[image].softmax(-1) for k in voters]).mean(0)
+    if last.earlier_logits is None:
+        raise ValueError("the trace holds no earlier heads on the last boxes; predict with that ensemble")
+    said = [last.earlier_logits[k][image] for k in voters[:-1]] + [last.logits[image]]
+    return torch.stack([logits.softmax(-1) for logits in said]).mean(0)
+
+
+def decode_classwise(stage: StageTrace, image: int, size: tuple[int, int]) -> Tensor:
+    """Return the box that each class would get, (R, K, 4), or (R, 1, 4) for class-agnostic deltas."""
+    proposals, deltas = stage.proposals[image], stage.deltas[image]
+    return decode_deltas(deltas.unflatten(1, (-1, 4)), proposals[:, None], stage.delta_std, size)
+
+
+def pick_detections(
+    boxes: Tensor, scores: Tensor, config: PostprocessConfig, factors: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the best (box, class) pairs: rows (D,), boxes (D, 4), labels (D,), scores (D,).
+
+    Shapes:
+        boxes: (R, K, 4) or (R, 1, 4), pixels of the network input.
+        scores: (R, K + 1) probabilities, background last.
+        factors: (y, x) from original to network pixels. NMS runs on original pixels, as published.
+
+    NMS is class by class: boxes of different classes never suppress each other.
+    """
+    classes = scores.shape[1] - 1
+    row, label = (scores[:, :classes] > config.score_threshold).nonzero(as_tuple=True)
+    box = boxes[row, label if boxes.shape[1] > 1 else torch.zeros_like(label)]
+    score = scores[row, label]
+    original = scale(box, (1 / factors[0], 1 / factors[1]))
+    keep = batched_nms(original, score, label, config.nms_iou)[: config.max_detections]
+    return row[keep], box[keep], label[keep], score[keep]

@@ -1,0 +1,50 @@
+"""Which pyramid level a box is read from, and the reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cascade_lab.ops.boxes import area
+from cascade_lab.ops.roi_align import roi_align
+
+
+def boxes_to_rois(boxes: Sequence[Tensor]) -> Tensor:
+    """Flatten per-picture boxes (R_i, 4) to rois (sum R_i, 5): picture index, then the box."""
+    rows = [torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)]
+    return torch.cat(rows)
+
+
+def level_of(boxes: Tensor, levels: int, canonical_size: float = 56.0) -> Tensor:
+    """Return the pyramid level (R,) int64 that each box (R, 4) is read from; 0 is the finest.
+
+    A box of side ``canonical_size`` to twice that reads level 0, and every doubling is one level
+    coarser. Source: FPN, eq. 1, with 224 pixels at the fourth level written as 56 at the first.
+    """
+    side = area(boxes).sqrt()
+    return torch.log2(side / canonical_size + 1e-6).floor().clamp(0, levels - 1).long()
+
+
+def pool_rois(
+    pyramid: Sequence[Tensor],
+    strides: Sequence[int],
+    rois: Tensor,
+    size: int,
+    *,
+    canonical_size: float = 56.0,
+    sampling_ratio: int = 0,
+) -> Tensor:
+    """Read every roi from its own level with RoIAlign.
+
+    Shapes: levels (N, C, H_l, W_l) and rois (R, 5) in pixels of the input, to (R, C, size, size).
+    """
+    levels = level_of(rois[:, 1:], len(pyramid), canonical_size)
+    pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], size, size)
+    for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
+        here = (levels == level).nonzero().squeeze(1)
+        # An empty selection stays in the graph, so that every level has a gradient in every step.
+        read = roi_align(features, rois[here], size, 1.0 / stride, sampling_ratio)
+        pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
+    return pooled

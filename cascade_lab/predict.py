@@ -1,0 +1,201 @@
+"""Detect objects in pictures of your own: drawn, as COCO annotations, and stage by stage.
+
+python -m cascade_lab.predict runs/nano photo.jpg --output found
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
+
+from cascade_lab.datasets.coco import read_picture
+from cascade_lab.datasets.transforms import AugmentConfig, prepare
+from cascade_lab.detector import Prediction
+from cascade_lab.engine.checkpoint import write_text
+from cascade_lab.errors import InputError
+from cascade_lab.ops.boxes import xyxy_to_xywh
+from cascade_lab.ops.masks import encode_rle
+from cascade_lab.overrides import override, split_named
+from cascade_lab.runs import Run, load_run
+from cascade_lab.structures import ImageBatch, Instances
+from cascade_lab.viz.boxes import draw_detections
+from cascade_lab.viz.stages import stage_strip
+
+USAGE = """usage: cascade-lab predict RUN IMAGE... --output DIR [options]
+
+  RUN           folder that `cascade-lab train` wrote
+  IMAGE...      pictures: JPEG, PNG or WebP
+  --output DIR  folder for the results, made if it is not there
+  --score S     leave out detections with a lower score, 0 to 1 (default 0.3)
+
+For every picture: NAME_drawn.jpg or .png, NAME.json (COCO annotations), NAME_stages.png."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    output: str = ""
+    score: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score <= 1.0:
+            raise InputError(f"option --score: {self.score} must be from 0 to 1")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code; InputError for anything the user can mend."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    named, rest = split_named(arguments)
+    (options,) = override((PredictOptions(),), rest)
+    if len(named) < 2:
+        raise InputError("arguments: name the run folder and at least one picture, before the options")
+    if not options.output:
+        raise InputError("option --output: missing; name a folder for the results, such as --output found")
+    images, output = [Path(word) for word in named[1:]], Path(options.output)
+    check_pictures(images, output)  # before the model is loaded, which takes longer
+    written = predict_images(load_run(named[0]), images, output, options.score)
+    print(f"{len(images)} pictures, {len(written)} files -> {output}")
+    return 0
+
+
+def predict_images(run: Run, images: Sequence[Path], output: Path, score: float = 0.3) -> list[Path]:
+    """Write a drawing, a COCO file and a strip of stages for every picture; return the files.
+
+    All pictures are decoded once before anything is written, so a broken one leaves nothing behind.
+
+    Raises:
+        InputError: a picture cannot be read, two would get the same name, the folder cannot be written.
+    """
+    check_pictures(images, output)
+    run.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    written: list[Path] = []
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for path in tqdm(images, unit="picture", desc="predict", disable=None):
+            picture = read_picture(path)
+            prediction = detect(run, picture)
+            written += write_prediction(path, picture, prediction, run, output, score)
+    except OSError as error:
+        raise InputError(f"{output}: cannot write there ({error.strerror}); name another folder") from error
+    return written
+
+
+def check_pictures(images: Sequence[Path], output: Path) -> None:
+    """Raise InputError unless every picture can be decoded and gets a name of its own in ``output``."""
+    if not images:
+        raise InputError("IMAGE: none given; name one or more pictures")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; name a folder for the results")
+    stems: dict[str, Path] = {}
+    for path in images:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name the pictures in it, such as {path}/*.jpg")
+        if path.stem in stems:
+            raise InputError(f"{path}: {stems[path.stem]} has the same name; predict them into two folders")
+        stems[path.stem] = path
+        read_picture(path)
+    inputs = {path.resolve() for path in images}
+    for path in images:
+        if lost := inputs & {file.resolve() for file in files_for(path, output)}:
+            raise InputError(f"{lost.pop()}: would be overwritten; name another folder for the results")
+
+
+def files_for(path: Path, output: Path) -> tuple[Path, Path, Path]:
+    """Return where drawing, strip and annotations of a picture go."""
+    kind = "jpg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
+    names = (f"{path.stem}_drawn.{kind}", f"{path.stem}_stages.png", f"{path.stem}.json")
+    return output / names[0], output / names[1], output / names[2]
+
+
+def detect(run: Run, picture: Tensor) -> Prediction:
+    """Predict one picture, uint8 (3, H, W), resized as the recipe does for testing."""
+    size = (int(picture.shape[1]), int(picture.shape[2]))
+    image = resize_for_test(picture, run.recipe.data.augment)
+    device = next(run.detector.parameters()).device
+    return run.detector.predict(ImageBatch.collate([image], [size]).to(device))
+
+
+def resize_for_test(picture: Tensor, config: AugmentConfig) -> Tensor:
+    """Return the picture at the size that the recipe tests at."""
+    size = (int(picture.shape[1]), int(picture.shape[2]))
+    nothing = Instances(size, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    return prepare(picture, nothing, config)[0]
+
+
+def write_prediction(
+    path: Path, picture: Tensor, prediction: Prediction, run: Run, output: Path, score: float
+) -> list[Path]:
+    """Write the three files about one picture and return their paths."""
+    pixels = picture.permute(1, 2, 0).numpy()  # (H, W, 3)
+    found = prediction.instances[0].to("cpu")
+    assert found.scores is not None
+    found = found[found.scores >= score]
+    drawn, stages, annotations = files = files_for(path, output)
+    strip = stage_strip(pixels, prediction.trace.to_original(), run.classes, score=score)
+    drawn.write_bytes(encoded(draw_detections(pixels, found, run.classes), drawn.suffix[1:]))
+    stages.write_bytes(encoded(strip, "png"))
+    content = coco_annotations(path.name, found, run.classes, run.category_ids)
+    write_text(annotations, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return list(files)
+
+
+def coco_annotations(
+    file_name: str, found: Instances, classes: Sequence[str], category_ids: Sequence[int]
+) -> dict[str, Any]:
+    """Return detections as a COCO data set of one picture, which annotation tools can open.
+
+    Every annotation has a score and the name of its category besides. The area is that of the mask, or of the
+    box where there are no masks.
+    """
+    assert found.labels is not None and found.scores is not None
+    height, width = found.image_size
+    annotations = []
+    columns = zip(
+        xyxy_to_xywh(found.boxes).tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+    )
+    for row, (box, label, score) in enumerate(columns):
+        annotation: dict[str, Any] = {
+            "id": row + 1,
+            "image_id": 1,
+            "category_id": int(category_ids[label]),
+            "category_name": classes[label],
+            "score": round(score, 5),
+            "bbox": [round(value, 3) for value in box],
+            "area": round(box[2] * box[3], 3),
+            "iscrowd": 0,
+        }
+        if found.masks is not None:
+            annotation["area"] = float(found.masks[row].sum())
+            annotation["segmentation"] = encode_rle(found.masks[row])
+        annotations.append(annotation)
+    return {
+        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+        "categories": [{"id": int(i), "name": name} for i, name in zip(category_ids, classes, strict=True)],
+        "annotations": annotations,
+    }
+
+
+def encoded(figure: Figure, kind: str) -> bytes:
+    """Return a figure as the bytes of a "png" or "jpg" file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, pil_kwargs={"quality": 90} if kind == "jpg" else None)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        print(f"predict: {error}", file=sys.stderr)
+        sys.exit(2)

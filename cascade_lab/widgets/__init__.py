@@ -1,0 +1,1 @@
+"""Interactive viewers for notebooks; each can also be written to one HTML file."""

@@ -1,0 +1,629 @@
+// The cascade viewer in the browser: one canvas, one slider, one panel of numbers.
+// The notebook calls render() through anywidget; an exported page calls the same function with a stand-in
+// for the model. Everything is drawn from arrays that came once, so dragging asks the kernel for nothing.
+
+const STEP = 0.05; // of a stage, per arrow key
+const MOVE_MS = 1000, HOLD_MS = 600, JUMP_MS = 1300; // playing: move, rest; with reduced motion: jump
+const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the network's grid
+const MOST_LABELS = 14; // more than this on the picture and nobody can read any
+const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
+const BINS = 20;
+
+// ---------------------------------------------------------------- numbers: no DOM below this line
+
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const floats = (bytes) => new Float32Array(slice(bytes));
+const integers = (bytes) => new Int32Array(slice(bytes));
+const slice = (bytes) => bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+const two = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+
+function decode(raw) {
+  const labels = integers(raw.labels);
+  return {
+    ...raw, labels,
+    stages: raw.thresholds.length, count: labels.length,
+    boxes: floats(raw.boxes), // (S + 1, D, 4)
+    scores: floats(raw.scores), // (S + 1, D)
+    finalScores: floats(raw.final_scores), // (D,)
+    targets: floats(raw.targets), // (M, 4)
+    targetLabels: integers(raw.target_labels), // (M,)
+    targetIndex: integers(raw.target_index), // (D,)
+    masks: new Uint8Array(slice(raw.masks)), // (S, D, h, w)
+    sprites: new Map(),
+  };
+}
+
+// Between two stages a box is where a straight line between its corners puts it.
+function boxAt(view, box, position) {
+  const stage = Math.min(Math.floor(position), view.stages - 1), t = position - stage;
+  const a = (stage * view.count + box) * 4, b = a + view.count * 4;
+  return [0, 1, 2, 3].map((i) => view.boxes[a + i] * (1 - t) + view.boxes[b + i] * t);
+}
+
+function iou(a, b) {
+  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+  const overlap = Math.max(width, 0) * Math.max(height, 0);
+  const area = (c) => Math.max(c[2] - c[0], 0) * Math.max(c[3] - c[1], 0);
+  const union = area(a) + area(b) - overlap;
+  return union > 0 ? overlap / union : 0;
+}
+
+function targetOf(view, box) {
+  const index = view.targetIndex[box];
+  return index < 0 ? null : view.targets.subarray(index * 4, index * 4 + 4);
+}
+
+function iouAt(view, box, position) {
+  const target = targetOf(view, box);
+  return target ? iou(boxAt(view, box, position), target) : NaN;
+}
+
+// A score exists only at a stage, so between two stages the nearer one speaks.
+const scoreAt = (view, box, position) => view.scores[Math.round(position) * view.count + box];
+
+function mean(values) {
+  const known = values.filter(Number.isFinite);
+  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
+}
+
+function place(view, position) {
+  const low = Math.floor(position), share = Math.round((position - low) * 100);
+  if (share === 0) return low === 0 ? "proposals" : `after stage ${low} of ${view.stages}`;
+  return `${share} % of the way from ${view.styles[low].name} to ${view.styles[low + 1].name}`;
+}
+
+function className(view, label) {
+  return view.classes[label] ?? "object";
+}
+
+function headline(view, box) {
+  const target = view.targetIndex[box];
+  const truth = target < 0 ? "overlaps no known object"
+    : `compared with object ${target + 1} (${className(view, view.targetLabels[target])})`;
+  return `Box ${box + 1}, ${className(view, view.labels[box])}: final score ${two(view.finalScores[box])}, ${truth}.`;
+}
+
+function verdict(view, box) {
+  if (view.targetIndex[box] < 0) return "";
+  const ious = view.styles.map((_, k) => iouAt(view, box, k));
+  const gains = ious.slice(1).map((value, k) => value - ious[k]);
+  const best = gains.indexOf(Math.max(...gains));
+  if (gains[best] <= 0.005) return "No stage raised the IoU.";
+  return `Stage ${best + 1} raised the IoU most (${gains[best] < 0 ? "" : "+"}${gains[best].toFixed(2)}).`;
+}
+
+// ---------------------------------------------------------------- elements
+
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "line", "rect", "text"].includes(tag);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  // JupyterLab takes arrow keys and letters from whatever has the focus, unless that very element says no.
+  if (["input", "select", "button", "canvas", "summary"].includes(tag)) node.dataset.lmSuppressShortcuts = "true";
+  node.append(...children);
+  return node;
+}
+
+function swatch(style) {
+  return make("svg", { width: 32, height: 12, "aria-hidden": "true", class: "cv-swatch" },
+    make("rect", { width: 32, height: 12, rx: 3, fill: "#2b2b2b" }), // dark in both themes, as on the picture
+    make("line", { x1: 3, x2: 29, y1: 6, y2: 6, stroke: style.color, "stroke-width": 2.5, "stroke-dasharray": style.dash.join(" ") || "none" }));
+}
+
+// One stage's IoUs as a row of bars from 0 to 1, with a line at their mean.
+function histogram(values, style) {
+  const width = 150, height = 30, counts = new Array(BINS).fill(0);
+  const known = values.filter(Number.isFinite), average = mean(known);
+  for (const value of known) counts[Math.min(Math.floor(value * BINS), BINS - 1)] += 1;
+  const top = Math.max(1, ...counts), svg = make("svg", {
+    viewBox: `0 0 ${width} ${height}`, class: "cv-histogram", role: "img",
+    "aria-label": `${known.length} boxes, mean IoU ${two(average)}, ` +
+      `${known.filter((value) => value >= 0.75).length} of them at 0.75 or more`,
+  });
+  svg.append(make("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "cv-axis" }));
+  counts.forEach((count, bin) => {
+    const bar = count ? Math.max(2, (count / top) * (height - 4)) : 0;
+    svg.append(make("rect", {
+      x: (bin * width) / BINS + 0.5, width: width / BINS - 1, y: height - 1 - bar, height: bar, fill: style.color,
+    }));
+  });
+  if (Number.isFinite(average)) {
+    svg.append(make("line", { x1: average * width, x2: average * width, y1: 0, y2: height, class: "cv-mean" }));
+  }
+  return svg;
+}
+
+// ---------------------------------------------------------------- the canvas
+
+// A mask as a small tinted picture: a light fill and a strong rim, made once per stage and box.
+function maskSprite(view, stage, box) {
+  const key = stage * view.count + box;
+  if (view.sprites.has(key)) return view.sprites.get(key);
+  const [rows, columns] = view.mask_size, width = columns * MASK_ZOOM, height = rows * MASK_ZOOM;
+  const start = key * rows * columns, inside = new Uint8Array(width * height);
+  for (let y = 0; y < height; y += 1) {
+    const v = clamp((y + 0.5) / MASK_ZOOM - 0.5, 0, rows - 1), y0 = Math.min(Math.floor(v), rows - 2), fy = v - y0;
+    for (let x = 0; x < width; x += 1) {
+      const u = clamp((x + 0.5) / MASK_ZOOM - 0.5, 0, columns - 1);
+      const x0 = Math.min(Math.floor(u), columns - 2), fx = u - x0, at = start + y0 * columns + x0;
+      const upper = view.masks[at] * (1 - fx) + view.masks[at + 1] * fx;
+      const lower = view.masks[at + columns] * (1 - fx) + view.masks[at + columns + 1] * fx;
+      inside[y * width + x] = upper * (1 - fy) + lower * fy >= 127.5 ? 1 : 0;
+    }
+  }
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  const color = parseInt(view.styles[stage + 1].color.slice(1), 16);
+  for (let i = 0; i < inside.length; i += 1) {
+    if (!inside[i]) continue;
+    const x = i % width, y = (i / width) | 0;
+    const rim = !x || !y || x === width - 1 || y === height - 1 ||
+      !(inside[i - 1] && inside[i + 1] && inside[i - width] && inside[i + width]);
+    image.data.set([color >> 16, (color >> 8) & 255, color & 255, rim ? 235 : 85], i * 4);
+  }
+  context.putImageData(image, 0, 0);
+  view.sprites.set(key, canvas);
+  return canvas;
+}
+
+function drawMask(context, view, box, position, corners, alpha, blend) {
+  const [x1, y1, x2, y2] = corners, low = Math.floor(position);
+  const t = blend || low === 0 ? position - low : Math.round(position - low);
+  // Position k shows the mask of stage k; a proposal has none yet, so that of stage 1 fades in.
+  for (const [stage, share] of [[low - 1, 1 - t], [low, t]]) {
+    if (stage < 0 || share <= 0 || stage >= view.stages) continue;
+    context.globalAlpha = alpha * share;
+    context.drawImage(maskSprite(view, stage, box), x1, y1, x2 - x1, y2 - y1);
+  }
+  context.globalAlpha = 1;
+}
+
+// Scaling a picture well takes longer than all the rest of a frame, so it is done once per canvas size.
+function scaledPicture(view, bitmap, { width, height }) {
+  if (view.scaled?.width !== width || view.scaled.height !== height) {
+    view.scaled = Object.assign(document.createElement("canvas"), { width, height });
+    const context = view.scaled.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, 0, 0, width, height);
+  }
+  return view.scaled;
+}
+
+// An empty canvas with half the dots each way, where a hundred masks cost a quarter of the time.
+function coarseLayer({ width, height }, dense) {
+  coarseLayer.canvas ??= document.createElement("canvas");
+  Object.assign(coarseLayer.canvas, { width: Math.round(width / 2), height: Math.round(height / 2) }); // clears it
+  const context = coarseLayer.canvas.getContext("2d");
+  context.setTransform(dense / 2, 0, 0, dense / 2, 0, 0);
+  return context;
+}
+
+// Boxes in one style: a dark rim first, so that the colour can be seen on any picture.
+function strokeBoxes(context, boxes, { color, dash }, width, alpha = 1) {
+  if (!boxes.length) return;
+  context.globalAlpha = alpha;
+  context.beginPath();
+  for (const [x1, y1, x2, y2] of boxes) context.rect(x1, y1, x2 - x1, y2 - y1);
+  context.setLineDash([]);
+  context.strokeStyle = "rgba(0, 0, 0, 0.55)";
+  context.lineWidth = width + 2;
+  context.stroke();
+  context.setLineDash(dash);
+  context.strokeStyle = color;
+  context.lineWidth = width;
+  context.stroke();
+  context.setLineDash([]);
+  context.globalAlpha = 1;
+}
+
+function tag(context, text, x, y, color) {
+  const width = context.measureText(text).width + 13;
+  context.fillStyle = "rgba(0, 0, 0, 0.78)";
+  context.fillRect(x, y, width, 18);
+  context.fillStyle = color;
+  context.fillRect(x, y, 4, 18);
+  context.fillStyle = "#fff";
+  context.fillText(text, x + 8, y + 9.5);
+}
+
+// Put a label above its box, else below, else inside, wherever it covers no other label.
+function labelSpot(context, text, [x1, y1, , y2], size, taken) {
+  const width = context.measureText(text).width + 13;
+  const x = clamp(x1 - 1, 0, size[0] - width);
+  const free = (y) => y >= 0 && y + 18 <= size[1] &&
+    !taken.some((r) => x < r[0] + r[2] && r[0] < x + width && y < r[1] + 18 && r[1] < y + 18);
+  const y = [y1 - 20, y2 + 2, y1 + 2, y2 - 20].find(free);
+  if (y === undefined) return null;
+  taken.push([x, y, width]);
+  return [x, y];
+}
+
+function drawTrail(context, view, box, scale) {
+  const trail = view.styles.map((_, k) => boxAt(view, box, k).map((value) => value * scale));
+  context.strokeStyle = "rgba(255, 255, 255, 0.85)";
+  context.lineWidth = 1;
+  for (const [i, j] of [[0, 1], [2, 1], [2, 3], [0, 3]]) {
+    context.beginPath();
+    trail.forEach((corners, k) => context[k ? "lineTo" : "moveTo"](corners[i], corners[j]));
+    context.stroke();
+  }
+  trail.forEach((corners, k) => strokeBoxes(context, [corners], view.styles[k], 1.5));
+}
+
+// P, 1, 2, 3 on the lower edge of each box of the trail, side by side.
+function drawTrailNames(context, view, box, scale) {
+  const trail = view.styles.map((_, k) => boxAt(view, box, k).map((value) => value * scale));
+  if (trail[0][2] - trail[0][0] < 22 * trail.length) return; // no room for them
+  context.textAlign = "center";
+  trail.forEach(([x1, , x2, y2], k) => {
+    const x = x1 + ((k + 0.5) * (x2 - x1)) / trail.length;
+    context.fillStyle = "rgba(0, 0, 0, 0.88)";
+    context.beginPath();
+    context.arc(x, y2, 9, 0, 7);
+    context.fill();
+    context.fillStyle = view.styles[k].color;
+    context.fillText(view.styles[k].short, x, y2 + 0.5);
+  });
+  context.textAlign = "start";
+}
+
+// ---------------------------------------------------------------- the viewer
+
+function render({ model, el }) {
+  const views = model.get("_views").map(decode);
+  const get = (name) => model.get(name);
+  const view = () => views[get("picture")];
+  const position = () => clamp(get("position"), 0, view().stages);
+  let hovered = -1, playing = 0, frame = 0, saving = 0, shown = [], panelKey = "", alive = true;
+
+  function put(values) {
+    for (const [name, value] of Object.entries(values)) model.set(name, value);
+    clearTimeout(saving); // the kernel hears of it when the hand rests, not at every step
+    saving = setTimeout(() => model.save_changes(), 150);
+    schedule();
+  }
+
+  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, view().stages) * 1000) / 1000 });
+  const select = (box) => put({ selected: box });
+
+  // ---- elements, top to bottom
+  const source = make("span", { class: "cv-source" });
+  const pictures = make("div", { class: "cv-pictures", role: "group", "aria-label": "Picture" });
+  const canvas = make("canvas", { tabindex: 0, class: "cv-canvas", role: "application", "aria-roledescription": "picture" });
+  const stageBox = make("div", { class: "cv-picture" }, canvas);
+  const status = make("div", { class: "cv-status", "aria-hidden": "true" });
+  const playButton = make("button", { type: "button", class: "cv-play", onclick: () => (playing ? pause() : play()) });
+  const slider = make("input", {
+    type: "range", min: 0, step: STEP, class: "cv-slider", "aria-label": "Stage",
+    oninput: () => { pause(); moveTo(Number(slider.value)); },
+  });
+  const ticks = make("div", { class: "cv-ticks" });
+  const checkbox = (name, text, ...more) => {
+    const input = make("input", { type: "checkbox", onchange: () => put({ [name]: input.checked }) });
+    return [input, make("label", { class: "cv-check" }, input, text, ...more)];
+  };
+  const [masks, masksLabel] = checkbox("show_masks", "masks");
+  const [targets, targetsLabel] = checkbox("show_targets", "ground truth", swatch({ color: "#fff", dash: [] }));
+  const classes = make("select", { "aria-label": "Class", onchange: () => put({ class_filter: classes.value }) });
+  const threshold = make("input", {
+    type: "range", min: 0, max: 1, step: 0.01, class: "cv-threshold", "aria-label": "Least final score",
+    oninput: () => put({ threshold: Number(threshold.value) }),
+  });
+  const thresholdValue = make("output", {});
+  const summary = make("h3", {});
+  const rows = make("div", { class: "cv-rows" });
+  const chooser = make("select", { "aria-label": "Box to follow", onchange: () => select(Number(chooser.value)) });
+  const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => walk(step) }, text);
+  const story = make("div", { class: "cv-story" });
+  const live = make("div", { class: "cv-hidden", "aria-live": "polite" });
+  const key = (name) => make("kbd", {}, name);
+  const help = make("details", { class: "cv-help" }, make("summary", {}, "Keyboard"), make("ul", {},
+    make("li", {}, key("Tab"), " goes from control to control, ", key("←"), key("→"), " move the boxes (on slider and picture)"),
+    make("li", {}, key("0"), " proposals, ", key("1"), " … stage 1 …, ", key("Page ↑"), key("Page ↓"), " one stage, ", key("Space"), " play (on slider and picture)"),
+    make("li", {}, key("N"), key("P"), " or ", key("↓"), key("↑"), " on the picture: next or previous box, ", key("Esc"), " no box"),
+    make("li", {}, key("M"), " masks, ", key("G"), " ground truth")));
+  const root = make("section", { class: "cascade-viewer", "aria-label": "Cascade viewer", onkeydown: onKey },
+    make("div", { class: "cv-head" }, pictures, source),
+    make("div", { class: "cv-body" },
+      make("div", { class: "cv-left" }, stageBox, status,
+        make("div", { class: "cv-transport" }, playButton, make("div", { class: "cv-track" }, slider, ticks)),
+        make("div", { class: "cv-tools" }, masksLabel, targetsLabel,
+          make("label", {}, "class ", classes),
+          make("label", { class: "cv-least" }, "final score ≥ ", threshold, thresholdValue)), help),
+      make("div", { class: "cv-panel" }, summary, rows,
+        make("div", { class: "cv-choose" }, make("h3", {}, "Follow one box"),
+          arrow("‹", "Previous box", -1), chooser, arrow("›", "Next box", 1)), story)), live);
+  el.replaceChildren(root);
+
+  // ---- pictures: decoded from their bytes once
+  const bitmaps = views.map(() => null);
+  views.forEach(async (one, index) => {
+    const png = one.picture.getUint8(0) === 0x89;
+    const blob = new Blob([slice(one.picture)], { type: png ? "image/png" : "image/jpeg" });
+    bitmaps[index] = await createImageBitmap(blob);
+    const thumbnail = pictures.children[index]?.querySelector("canvas");
+    thumbnail?.getContext("2d").drawImage(bitmaps[index], 0, 0, thumbnail.width, thumbnail.height);
+    schedule();
+  });
+  if (views.length > 1) {
+    views.forEach((one, index) => {
+      const thumbnail = document.createElement("canvas");
+      Object.assign(thumbnail, { height: 96, width: Math.round((96 * one.size[1]) / one.size[0]) });
+      pictures.append(make("button", {
+        type: "button", class: "cv-thumbnail", "aria-label": one.name,
+        onclick: () => { pause(); put({ picture: index, selected: -1 }); },
+      }, thumbnail, make("span", {}, one.name)));
+    });
+  }
+
+  // ---- what is shown
+  function updateShown() {
+    const one = view(), wanted = get("class_filter"), least = get("threshold");
+    shown = [];
+    for (let box = 0; box < one.count; box += 1) {
+      if (one.finalScores[box] >= least && (!wanted || className(one, one.labels[box]) === wanted)) shown.push(box);
+    }
+  }
+
+  const order = () => [...shown].sort((a, b) => view().finalScores[b] - view().finalScores[a]);
+
+  function walk(step) {
+    const boxes = order(), at = boxes.indexOf(get("selected"));
+    if (boxes.length) select(boxes[at < 0 ? (step > 0 ? 0 : boxes.length - 1) : (at + step + boxes.length) % boxes.length]);
+  }
+
+  function boxesUnder(event) {
+    const one = view(), area = canvas.getBoundingClientRect(), scale = one.size[1] / area.width;
+    const x = (event.clientX - area.left) * scale, y = (event.clientY - area.top) * scale, slack = 4 * scale;
+    const size = (b) => (b[2] - b[0]) * (b[3] - b[1]);
+    return shown.map((box) => [box, boxAt(one, box, position())])
+      .filter(([, b]) => x >= b[0] - slack && x <= b[2] + slack && y >= b[1] - slack && y <= b[3] + slack)
+      .sort((a, b) => size(a[1]) - size(b[1])).map(([box]) => box);
+  }
+
+  canvas.addEventListener("click", (event) => {
+    const boxes = boxesUnder(event); // the smallest first; a further click takes the one behind it
+    select(boxes.length ? boxes[(boxes.indexOf(get("selected")) + 1) % boxes.length] : -1);
+  });
+  canvas.addEventListener("pointermove", (event) => setHovered(boxesUnder(event)[0] ?? -1));
+  canvas.addEventListener("pointerleave", () => setHovered(-1));
+  function setHovered(box) {
+    if (box === hovered) return;
+    hovered = box;
+    canvas.style.cursor = box < 0 ? "default" : "pointer";
+    schedule();
+  }
+
+  // ---- keyboard
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const onPicture = event.target === canvas, moves = onPicture || event.target === slider;
+    const at = position(), stage = event.key.length === 1 ? "0123456789".indexOf(event.key) : -1;
+    const act =
+      stage >= 0 && stage <= view().stages ? () => moveTo(stage)
+      : event.key === "m" || event.key === "M" ? () => put({ show_masks: !get("show_masks") })
+      : event.key === "g" || event.key === "G" ? () => put({ show_targets: !get("show_targets") })
+      : event.key === "n" || event.key === "N" || (onPicture && event.key === "ArrowDown") ? () => walk(1)
+      : event.key === "p" || event.key === "P" || (onPicture && event.key === "ArrowUp") ? () => walk(-1)
+      : event.key === "Escape" && get("selected") >= 0 ? () => select(-1)
+      : !moves ? null
+      : event.key === " " ? () => (playing ? pause() : play())
+      : event.key === "PageUp" ? () => moveTo(Math.floor(at + 1))
+      : event.key === "PageDown" ? () => moveTo(Math.ceil(at - 1))
+      : !onPicture ? null
+      : event.key === "ArrowRight" ? () => moveTo(at + STEP)
+      : event.key === "ArrowLeft" ? () => moveTo(at - STEP)
+      : event.key === "Home" ? () => moveTo(0)
+      : event.key === "End" ? () => moveTo(view().stages) : null;
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (event.key !== " " && (moves || stage >= 0)) pause();
+    act();
+  }
+
+  // ---- playing
+  function play() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const from = position() >= view().stages ? 0 : position(), low = Math.floor(from), x = from - low;
+    if (still) {
+      const jump = (next) => { moveTo(next); playing = next < view().stages ? setTimeout(() => jump(next + 1), JUMP_MS) : 0; };
+      playing = 1; // the first jump sets the timer
+      return jump(from === position() ? low + 1 : 0);
+    }
+    const begin = performance.now() - MOVE_MS * (0.5 - Math.sin(Math.asin(1 - 2 * x) / 3)); // inverse of the easing
+    const run = (now) => {
+      const passed = Math.max(now - begin, 0), done = Math.floor(passed / (MOVE_MS + HOLD_MS));
+      const t = Math.min((passed - done * (MOVE_MS + HOLD_MS)) / MOVE_MS, 1);
+      const next = low + done + t * t * (3 - 2 * t);
+      moveTo(next);
+      playing = next < view().stages && alive ? requestAnimationFrame(run) : 0;
+      schedule();
+    };
+    playing = requestAnimationFrame(run);
+  }
+
+  function pause() {
+    cancelAnimationFrame(playing);
+    clearTimeout(playing);
+    playing = 0;
+    schedule();
+  }
+
+  // ---- painting: at most once a frame, whatever happened
+  function schedule() {
+    if (!frame && alive) frame = requestAnimationFrame(paint);
+  }
+
+  function paint() {
+    frame = 0;
+    updateShown();
+    paintCanvas();
+    paintControls();
+    paintPanel();
+    root.dataset.painted = `${get("picture")}:${position()}`; // what the picture shows now, for tests
+  }
+
+  function paintCanvas() {
+    const one = view(), at = position(), bitmap = bitmaps[get("picture")];
+    const room = stageBox.clientWidth || 480, tall = Math.min(560, innerHeight * 0.75);
+    const width = Math.max(Math.min(room, (tall * one.size[1]) / one.size[0]), 120);
+    const height = (width * one.size[0]) / one.size[1], dense = devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
+      Object.assign(canvas, { width: Math.round(width * dense), height: Math.round(height * dense) });
+      Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+    }
+    const context = canvas.getContext("2d", { alpha: false }), scale = width / one.size[1];
+    context.setTransform(dense, 0, 0, dense, 0, 0);
+    context.font = "12px system-ui, sans-serif";
+    context.textBaseline = "middle";
+    if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
+
+    const chosen = shown.includes(get("selected")) ? get("selected") : -1;
+    const corners = new Map(shown.map((box) => [box, boxAt(one, box, at).map((value) => value * scale)]));
+    const faint = chosen < 0 ? 1 : 0.3, style = one.styles[Math.round(at)];
+    if (get("show_masks") && one.mask_size[0]) {
+      const few = shown.length <= MOST_BLENDED, onto = few ? context : coarseLayer(canvas, dense);
+      for (const box of shown) drawMask(onto, one, box, at, corners.get(box), box === chosen ? 1 : faint, few);
+      if (!few) context.drawImage(onto.canvas, 0, 0, width, height);
+    }
+    if (get("show_targets")) {
+      const all = Array.from({ length: one.targets.length / 4 }, (_, i) => [...one.targets.subarray(i * 4, i * 4 + 4)].map((v) => v * scale));
+      const mine = one.targetIndex[chosen] ?? -1;
+      strokeBoxes(context, all.filter((_, i) => i !== mine), { color: "#fff", dash: [] }, 1.25, faint);
+      strokeBoxes(context, all.filter((_, i) => i === mine), { color: "#fff", dash: [] }, 2);
+    }
+    strokeBoxes(context, shown.filter((box) => box !== chosen).map((box) => corners.get(box)), style, 2.25, faint);
+    if (chosen >= 0) {
+      drawTrail(context, one, chosen, scale);
+      strokeBoxes(context, [corners.get(chosen)], style, 3.25);
+      drawTrailNames(context, one, chosen, scale);
+    }
+    const few = shown.length <= MOST_LABELS && chosen < 0, taken = [];
+    for (const box of [chosen, hovered, ...(few ? order() : [])]) {
+      if (!corners.has(box)) continue;
+      const known = Number.isFinite(iouAt(one, box, at)) ? `IoU ${two(iouAt(one, box, at))}` : one.targets.length ? "no object" : "";
+      const what = Math.round(at) ? className(one, one.labels[box]) : "objectness"; // a proposal has no class yet
+      const text = [`${what} ${two(scoreAt(one, box, at))}`, known].filter(Boolean).join(" · ");
+      const spot = labelSpot(context, text, corners.get(box), [width, height], taken);
+      if (spot) tag(context, text, ...spot, style.color);
+    }
+  }
+
+  function paintControls() {
+    const one = view(), at = position(), style = one.styles[Math.round(at)];
+    const now = mean(shown.map((box) => iouAt(one, box, at)));
+    const words = `${place(one, at)}, ${shown.length} of ${one.count} boxes shown` + (Number.isFinite(now) ? `, mean IoU ${two(now)}` : "");
+    canvas.setAttribute("aria-label", `${one.name}: ${words}. Arrow keys left and right move the boxes, up and down choose one.`);
+    slider.max = one.stages;
+    slider.value = at;
+    slider.setAttribute("aria-valuetext", words);
+    slider.style.setProperty("--filled", `${(100 * at) / one.stages}%`);
+    root.style.setProperty("--stage", style.color);
+    status.replaceChildren(make("strong", {}, place(one, at)), make("span", {}, `${shown.length} of ${one.count} boxes shown`),
+      make("span", {}, Number.isFinite(now) ? `mean IoU ${two(now)}` : "IoU unknown"));
+    playButton.textContent = playing ? "❚❚" : "▶";
+    playButton.setAttribute("aria-label", playing ? "Pause" : `Play from proposals to stage ${one.stages}`);
+    masks.checked = get("show_masks");
+    masks.disabled = !one.mask_size[0];
+    targets.checked = get("show_targets");
+    targets.disabled = !one.targets.length;
+    threshold.value = get("threshold");
+    thresholdValue.textContent = two(get("threshold"));
+    source.textContent = one.source;
+    [...pictures.children].forEach((button, index) => button.setAttribute("aria-pressed", index === get("picture")));
+    [...rows.children].forEach((row, k) => row.classList.toggle("cv-now", k === at));
+    [...ticks.children].forEach((tick, k) => tick.setAttribute("aria-current", k === at ? "step" : "false"));
+    const nowRow = story.querySelector(".cv-between");
+    if (nowRow && shown.includes(get("selected"))) {
+      nowRow.style.visibility = Number.isInteger(at) ? "hidden" : "visible"; // at a stage that stage's row says it
+      fillRow(nowRow, one, get("selected"), at);
+    }
+    [...story.querySelectorAll("tbody tr[data-stage]")].forEach((row) => row.classList.toggle("cv-now", Number(row.dataset.stage) === at));
+  }
+
+  // Rebuilt only when picture, filters or the chosen box change; moving the slider touches one row of it.
+  function paintPanel() {
+    const one = view(), chosen = get("selected");
+    const next = JSON.stringify([get("picture"), chosen, shown]);
+    if (next === panelKey) return;
+    panelKey = next;
+    const wholes = one.styles.map((_, k) => shown.map((box) => iouAt(one, box, k)));
+    const compared = wholes[0].filter(Number.isFinite).length;
+    summary.textContent = compared ? `IoU of ${compared} ${compared === 1 ? "box" : "boxes"} at every stage` : "IoU at every stage: unknown";
+    rows.replaceChildren(...one.styles.map((style, k) => make("div", { class: "cv-row" },
+      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], style),
+      make("span", { class: "cv-number" }, two(mean(wholes[k]))))),
+      make("div", { class: "cv-row cv-scale", "aria-hidden": "true" }, make("span", {}),
+        make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cv-number" }, "mean")));
+    if (ticks.dataset.picture !== String(get("picture"))) paintTicks(one); // else a tick would lose the focus
+    fillOptions(classes, [["", "all"], ...[...new Set(views.flatMap((v) => [...v.labels].map((label) => className(v, label))))].sort().map((name) => [name, name])], get("class_filter"));
+    fillOptions(chooser, [[-1, shown.length ? "none" : "no box shown"], ...order().map((box) => [box, `${box + 1} · ${className(one, one.labels[box])} · ${two(one.finalScores[box])}`])], shown.includes(chosen) ? chosen : -1);
+    paintStory(one, chosen);
+    paintControls(); // the rows just made do not know the position yet
+  }
+
+  function paintTicks(one) {
+    ticks.dataset.picture = get("picture");
+    ticks.replaceChildren(...one.styles.map((style, k) => make("button", {
+      type: "button", style: `--at: ${k / one.stages}`, class: k === 0 ? "cv-first" : k === one.stages ? "cv-last" : "",
+      "aria-label": k ? `Go to stage ${k}` : "Go to proposals", title: k ? `trained with boxes of IoU ${one.thresholds[k - 1]} or more as positives` : "what the RPN proposed",
+      onclick: () => { pause(); moveTo(k); },
+    }, swatch(style), make("span", {}, style.name))));
+  }
+
+  function fillOptions(select, options, value) {
+    select.replaceChildren(...options.map(([name, text]) => make("option", { value: name }, text)));
+    select.value = value;
+  }
+
+  function paintStory(one, chosen) {
+    if (chosen < 0 || !shown.includes(chosen)) {
+      const why = chosen < 0 ? "Click a box in the picture, or press N, to follow it through the stages." : "The box you follow is hidden by the filters.";
+      story.replaceChildren(make("p", { class: "cv-hint" }, why));
+      live.textContent = chosen < 0 ? "" : why;
+      return;
+    }
+    const head = make("tr", {}, ...["", "score", "IoU", "gain", "x1", "y1", "x2", "y2"].map((text) => make("th", { scope: "col" }, text)));
+    const line = (k) => {
+      const row = make("tr", { "data-stage": k }, make("th", { scope: "row" }, swatch(one.styles[k]), one.styles[k].name));
+      return fillRow(row, one, chosen, k);
+    };
+    const between = make("tr", { class: "cv-between" }, make("th", { scope: "row" }, "on screen"));
+    story.replaceChildren(make("p", { class: "cv-headline" }, headline(one, chosen)),
+      make("div", { class: "cv-scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...one.styles.map((_, k) => line(k)), fillRow(between, one, chosen, position())))),
+      make("p", { class: "cv-verdict" }, verdict(one, chosen)),
+      make("p", { class: "cv-hint" }, "The score of the proposal is its objectness; it has no class yet."));
+    live.textContent = `${headline(one, chosen)} ${verdict(one, chosen)}`;
+  }
+
+  function fillRow(row, one, box, at) {
+    const value = iouAt(one, box, at), gain = at > 0 ? value - iouAt(one, box, Math.ceil(at) - 1) : NaN;
+    const cells = [two(scoreAt(one, box, at)), two(value), Number.isFinite(gain) ? signed(gain) : "", ...boxAt(one, box, at).map((c) => c.toFixed(1))];
+    while (row.children.length > 1) row.lastChild.remove();
+    row.append(...cells.map((text, i) => make("td", i === 2 && gain < -0.005 ? { class: "cv-worse" } : {}, text)));
+    return row;
+  }
+
+  const names = ["picture", "position", "threshold", "show_masks", "show_targets", "class_filter", "selected"];
+  names.forEach((name) => model.on(`change:${name}`, schedule));
+  const resize = new ResizeObserver(schedule);
+  resize.observe(stageBox);
+  schedule();
+  return () => {
+    alive = false;
+    pause();
+    clearTimeout(saving);
+    cancelAnimationFrame(frame);
+    resize.disconnect();
+    names.forEach((name) => model.off(`change:${name}`, schedule));
+  };
+}
+
+export default { render };

@@ -1,0 +1,134 @@
+"""The evaluate command from batches to files, with a detector whose AP is known in closed form."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cascade_lab import evaluate as command
+from cascade_lab.errors import InputError
+from cascade_lab.recipes import nano
+from cascade_lab.runs import Run
+from cascade_lab.structures import Instances
+from tests.fake_detector import FakeDetector
+
+SIZES = [(64, 80), (72, 96), (80, 128)]  # one a picture: the fake detector tells pictures apart by size
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Three pictures with a 40 x 40 and a 40 x 30 object each, and a run that knows them."""
+    root, answers, annotations = tmp_path / "data", {}, []
+    (root / "images/val").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for number, (h, w) in enumerate(SIZES):
+        Image.fromarray(np.full((h, w, 3), 90, np.uint8)).save(root / f"images/val/{number}.png")
+        boxes = torch.tensor([[10.0, 2.0, 50.0, 42.0], [20.0, 30.0, 60.0, 60.0]])
+        answers[h, w] = Instances((h, w), boxes, torch.tensor([0, 1]))
+        for label, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            annotations.append(
+                {"image_id": 40 + number, "category_id": (8, 3)[label], "iscrowd": 0}
+                | {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+                | {"id": len(annotations) + 1, "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]]}
+            )
+    content = {
+        "images": [
+            {"id": 40 + n, "file_name": f"{n}.png", "height": h, "width": w} for n, (h, w) in enumerate(SIZES)
+        ],
+        "categories": [{"id": 8, "name": "bolt"}, {"id": 3, "name": "nut"}],
+        "annotations": annotations,
+    }
+    (root / "annotations/instances_val.json").write_text(json.dumps(content))
+    folder, recipe = tmp_path / "run", nano()
+    folder.mkdir()
+    recipe = replace(recipe, data=replace(recipe.data, root=str(root)))
+    detector = FakeDetector(answers, num_classes=2)
+    return Run(folder, recipe, ("bolt", "nut"), (8, 3), detector, step=12)  # type: ignore[arg-type]
+
+
+def test_every_stage_from_one_pass(run, capsys):
+    results = command.evaluate(run, batch_size=2)
+    for kind in ("bbox", "segm"):
+        found = {mode: both[kind]["AP"] for mode, both in results["stages"].items()}
+        assert found == pytest.approx({"1": 70, "2": 90, "3": 100, "1~2": 90, "1~3": 100})
+    assert run.detector.calls == 2  # three pictures in batches of two, five ways to read them
+    assert {name: c["objects"] for name, c in results["per_class"].items()} == {"bolt": 3, "nut": 3}
+    printed = capsys.readouterr().out
+    assert "1~3" in printed and "AP75 +0.0" in printed and "bolt" in printed
+
+
+def test_files(run):
+    results = command.evaluate(run)
+    assert json.loads((run.path / "results.json").read_text()) == results
+    boxes = json.loads((run.path / "detections_bbox.json").read_text())
+    masks = json.loads((run.path / "detections_segm.json").read_text())
+    assert len(boxes) == len(masks) == 6
+    assert {d["image_id"] for d in boxes} == {40, 41, 42} and {d["category_id"] for d in boxes} == {8, 3}
+    assert not any("segmentation" in d for d in boxes) and all("segmentation" in d for d in masks)
+    first = max((d for d in boxes if d["image_id"] == 40), key=lambda d: d["score"])
+    assert first["bbox"] == pytest.approx([11, 2, 40, 40])  # the last stage is one pixel off
+    about = json.loads((run.path / "evaluation.json").read_text())
+    assert about["split"] == "val" and about["pictures"] == 3 and about["step"] == 12
+    assert not list(run.path.glob("*.partial"))
+
+
+def test_detector_without_masks_removes_old_mask_results(run):
+    (run.path / "detections_segm.json").write_text("[]")
+    run.detector.masks = False
+    results = command.evaluate(run)
+    assert results["segm"] is None and results["bbox"]["AP"] == pytest.approx(100)
+    assert not (run.path / "detections_segm.json").exists()
+
+
+def test_other_root_and_split(run, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="no such folder"):
+        command.evaluate(run)
+    assert command.evaluate(run, data_root=tmp_path / "moved")["bbox"]["AP"] == pytest.approx(100)
+    with pytest.raises(InputError, match="'test'.*instances_val.json"):
+        command.evaluate(run, data_root=tmp_path / "moved", split="test")
+
+
+def test_nan_leaves_nothing_behind(run):
+    for answer in run.detector.answers.values():
+        answer.boxes[0, 0] = float("nan")
+    with pytest.raises(InputError, match="image id 40.*not finite"):
+        command.evaluate(run)
+    assert not list(run.path.iterdir())
+
+
+def test_command_line(run, monkeypatch):
+    monkeypatch.setattr(command, "load_run", lambda path: run)
+    assert command.main(["anything", "--data.split", "val", "--batch_size=3"]) == 0
+    with pytest.raises(InputError, match="--data.spilt.*nearest.*--data.split"):
+        command.main(["anything", "--data.spilt", "val"])
+    with pytest.raises(InputError, match="--batch_size: 0"):
+        command.main(["anything", "--batch_size", "0"])
+    with pytest.raises(InputError, match="folder of the run first"):
+        command.main(["--data.split", "val"])
+
+
+def test_missing_run(tmp_path):
+    with pytest.raises(InputError, match="no such run folder"):
+        command.evaluate_run(tmp_path / "nowhere")
+
+
+def test_help(capsys):
+    assert command.main(["--help"]) == 0
+    assert "cascade-lab evaluate RUN" in capsys.readouterr().out
+
+
+def test_table_of_one_stage_and_of_missing_scores():
+    nothing = dict.fromkeys(("AP", *(f"AP{i}" for i in range(50, 100, 5)), "APs", "APm", "APl", "AR100"))
+    results = {
+        "bbox": nothing,
+        "segm": None,
+        "stages": {"1": {"bbox": nothing, "segm": None}},
+        "per_class": {},
+    }
+    table = command.results_table(results)
+    assert "over stage 1" not in table and "nan" not in table.lower() and "  -" in table

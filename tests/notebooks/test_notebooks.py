@@ -1,0 +1,101 @@
+"""Every notebook runs offline from start to end in the time that it states, and keeps the house rules."""
+
+import ast
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BANNED = {
+    "interact",
+    "interactive",
+    "interactive_output",
+    "Output",
+}  # half a second a step, and they hang runners
+MOST_LINES = 15
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[str]:
+    """Return the sources of the code cells without magics, which are no Python."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [re.sub(r"^%.*$", "", cell.source, flags=re.M) for cell in cells if cell.cell_type == "code"]
+
+
+def nodes(path: Path) -> list[ast.AST]:
+    return [node for source in code_cells(path) for node in ast.walk(ast.parse(source))]
+
+
+def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    copy = Path(shutil.copy(path, tmp_path))
+    notebook = nbformat.read(copy, as_version=4)
+    stated = notebook.metadata["cascade_lab"]["seconds"]
+    begin = time.perf_counter()
+    NotebookClient(
+        notebook,
+        timeout=3 * stated,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    taken = time.perf_counter() - begin
+    # A hanging cell can pass for an executed one (jupyter/nbclient#312), so the clock is asked too.
+    assert taken <= 3 * stated, f"took {taken:.1f} s, the notebook states {stated} s"
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "not every cell ran"
+
+
+def test_stores_no_outputs(path: Path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, "strip it: nbstripout " + path.name
+
+
+def test_is_small_and_names_the_plain_kernel(path: Path):
+    assert path.stat().st_size < 1_000_000
+    metadata = nbformat.read(path, as_version=4).metadata
+    assert metadata["kernelspec"]["name"] == "python3"
+    assert "widgets" not in metadata
+
+
+def test_defines_nothing(path: Path):
+    defined = [n for n in nodes(path) if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not defined, f"{[n.name for n in defined]} belongs into the library"
+
+
+def test_uses_no_banned_widget(path: Path):
+    names = {n.id for n in nodes(path) if isinstance(n, ast.Name)}
+    names |= {n.attr for n in nodes(path) if isinstance(n, ast.Attribute)}
+    names |= {alias.name for n in nodes(path) if isinstance(n, ast.ImportFrom) for alias in n.names}
+    assert not names & BANNED
+
+
+def test_fetches_nothing(path: Path):
+    for source in code_cells(path):
+        assert not re.search(r"https?://|urllib|requests|!\s*(wget|curl|pip)", source)
+    text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    assert not re.search(r"!\[[^\]]*\]\(https?:|<img[^>]+https?:", text), "a picture from the network"
+
+
+def test_cells_are_short(path: Path):
+    for source in code_cells(path):
+        assert len(source.splitlines()) < MOST_LINES
+
+
+def test_mentioned_files_exist(path: Path):
+    text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    missing = {name for name in re.findall(r"`(cascade_lab/[\w/.]+)`", text) if not (ROOT / name).exists()}
+    assert not missing

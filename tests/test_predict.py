@@ -1,0 +1,139 @@
+"""The predict command: what it writes, in which frame, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from cascade_lab import predict as command
+from cascade_lab.datasets.transforms import AugmentConfig
+from cascade_lab.errors import InputError
+from cascade_lab.recipes import nano
+from cascade_lab.runs import Run
+from cascade_lab.structures import Instances
+from tests.fake_detector import FakeDetector
+
+ROTATED_BY_90 = 6  # EXIF orientation: turn clockwise to display
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    boxes = torch.tensor([[10.0, 20.0, 50.0, 60.0], [5.0, 5.0, 30.0, 18.0]])
+    answers = {(90, 60): Instances((90, 60), boxes, torch.tensor([1, 0]))}
+    detector = FakeDetector(answers, num_classes=2)
+    return Run(tmp_path, nano(), ("bolt", "nut"), (8, 3), detector, step=12)  # type: ignore[arg-type]
+
+
+def picture(path: Path, size: tuple[int, int] = (90, 60), **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), 100, np.uint8)).save(path, **options)
+    return path
+
+
+def test_three_files_a_picture(run, tmp_path):
+    images = [picture(tmp_path / "a.jpg"), picture(tmp_path / "b.png")]
+    written = command.predict_images(run, images, tmp_path / "deep/out")
+    names = {"a_drawn.jpg", "a_stages.png", "a.json", "b_drawn.png", "b_stages.png", "b.json"}
+    assert {file.name for file in (tmp_path / "deep/out").iterdir()} == {f.name for f in written} == names
+    with Image.open(tmp_path / "deep/out/a_drawn.jpg") as drawn:
+        assert drawn.format == "JPEG" and drawn.size == (640, 960)  # 60 x 90, the short side drawn 640
+    with Image.open(tmp_path / "deep/out/a_stages.png") as strip:
+        assert strip.format == "PNG" and strip.width > 1000
+
+
+def test_annotations_are_a_coco_data_set(run, tmp_path):
+    command.predict_images(run, [picture(tmp_path / "a.jpg")], tmp_path / "out", score=0.0)
+    content = json.loads((tmp_path / "out/a.json").read_text())
+    assert content["images"] == [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 90}]
+    assert content["categories"] == [{"id": 8, "name": "bolt"}, {"id": 3, "name": "nut"}]
+    first, second = content["annotations"]
+    assert first["bbox"] == [11, 20, 40, 40] and first["score"] == pytest.approx(0.9)  # one pixel right of it
+    assert (first["category_id"], first["category_name"], second["category_name"]) == (3, "nut", "bolt")
+    assert first["area"] == coco_mask.area(first["segmentation"]) == 1600
+    assert coco_mask.toBbox(first["segmentation"]).tolist() == [11, 20, 40, 40]
+    assert [a["id"] for a in content["annotations"]] == [1, 2]
+
+
+def test_score_and_boxes_only(run, tmp_path):
+    run.detector.masks = False
+    command.predict_images(run, [picture(tmp_path / "a.png")], tmp_path / "out", score=0.7)
+    (only,) = json.loads((tmp_path / "out/a.json").read_text())["annotations"]
+    assert only["area"] == 1600 and "segmentation" not in only
+
+
+def test_nothing_found(run, tmp_path):
+    command.predict_images(run, [picture(tmp_path / "a.png", (40, 40))], tmp_path / "out")
+    assert json.loads((tmp_path / "out/a.json").read_text())["annotations"] == []
+
+
+def test_exif_rotation_is_honoured(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = ROTATED_BY_90
+    stored = picture(tmp_path / "a.jpg", (60, 90), exif=exif)  # lies on its side, displayed 90 high, 60 wide
+    command.predict_images(run, [stored], tmp_path / "out")
+    content = json.loads((tmp_path / "out/a.json").read_text())
+    assert (content["images"][0]["height"], content["images"][0]["width"]) == (90, 60)
+    assert len(content["annotations"]) == 2  # the fake detector knows the displayed size only
+
+
+def test_size_for_the_network():
+    config = AugmentConfig(resize=(120, 80), test_scale=2.0)
+    resized = command.resize_for_test(torch.zeros(3, 40, 50, dtype=torch.uint8), config)
+    # 50 -> 120 would make 40 -> 96 > 80, so 40 -> 80 and 50 -> 100; then twice that.
+    assert resized.shape == (3, 160, 200)
+
+
+def broken(folder: Path) -> Path:
+    path = picture(folder / "broken.jpg", (200, 200))
+    path.write_bytes(path.read_bytes()[:300])
+    return path
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (broken, "broken.jpg.*truncated"),
+        (lambda folder: folder / "absent.jpg", "absent.jpg: no such picture"),
+        (lambda folder: picture(folder / "x/a.png").parent, "is a folder"),
+        (lambda folder: picture(folder / "x/a.png"), "a.jpg has the same name"),
+        (lambda folder: picture(folder / "out/a_drawn.jpg"), "would be overwritten"),
+    ],
+)
+def test_bad_pictures_leave_nothing_behind(run, tmp_path, make, message):
+    images = [picture(tmp_path / "a.jpg"), make(tmp_path)]
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=message):
+        command.predict_images(run, images, tmp_path / "out")
+    assert sorted(tmp_path.rglob("*")) == before and run.detector.calls == 0
+
+
+def test_output_is_a_file(run, tmp_path):
+    image = picture(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        command.predict_images(run, [image], image)
+
+
+def test_command_line(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "load_run", lambda path: run)
+    image, out = str(picture(tmp_path / "a.jpg")), str(tmp_path / "out")
+    assert command.main(["runs/x", image, "--output", out, "--score", "0.5"]) == 0
+    assert "1 pictures, 3 files" in capsys.readouterr().out
+    assert command.main([]) == 0 and "cascade-lab predict RUN" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["runs/x", "--output", "out"], "at least one picture"),
+        (["runs/x", "a.jpg"], "--output: missing"),
+        (["runs/x", "a.jpg", "--output", "out", "--score", "2"], "--score: 2.0 must be from 0 to 1"),
+        (["runs/x", "a.jpg", "--output", "out", "--scroe", "0.3"], "nearest: --score"),
+    ],
+)
+def test_bad_options(words, message):
+    with pytest.raises(InputError, match=message):
+        command.main(words)

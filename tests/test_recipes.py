@@ -1,0 +1,107 @@
+"""Recipes as values: saved, rebuilt, compared, found by name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cascade_lab.detector import Detector
+from cascade_lab.engine.schedule import ScheduleConfig
+from cascade_lab.errors import InputError
+from cascade_lab.heads.cascade import CascadeConfig, Stage
+from cascade_lab.recipes import RECIPES, Recipe, diff, from_dict, micro, nano, recipe, to_dict
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_round_trip_through_json(name: str):
+    original = recipe(name)
+    text = json.dumps(to_dict(original))
+    rebuilt = from_dict(json.loads(text))
+    assert isinstance(rebuilt, Recipe) and rebuilt == original
+    assert hash(rebuilt) == hash(original)  # tuples all the way, no list left
+    assert rebuilt.name == name
+
+
+def test_round_trip_of_what_was_changed():
+    """Optional values, tuples of any length and nested dataclasses."""
+    base = nano()
+    stage = Stage(iou=0.8, delta_std=(0.02, 0.02, 0.04, 0.04), loss_weight=0.125, match_low_quality=True)
+    cascade = replace(base.detector.cascade, stages=(*base.detector.cascade.stages, stage), mask_stages=())
+    backbone = replace(base.detector.backbone, layer_scale=None, level2_post_norm_blocks=(0, 1))
+    augment = replace(base.data.augment, scale=(0.5, 2.0), resize=(1333, 800), crop=128)
+    changed = replace(
+        base,
+        detector=replace(base.detector, cascade=cascade, backbone=backbone),
+        data=replace(base.data, augment=augment),
+        schedule=ScheduleConfig(epochs=12, decay_at=(0.5, 0.75, 0.9)),
+        seed=7,
+    )
+    rebuilt = from_dict(json.loads(json.dumps(to_dict(changed))))
+    assert rebuilt == changed
+    assert rebuilt.detector.cascade.stages[3] == stage and rebuilt.detector.backbone.layer_scale is None
+
+
+def test_parts_are_rebuilt_too():
+    part = nano().detector.cascade
+    assert from_dict(to_dict(part), CascadeConfig) == part
+
+
+def test_diff_names_the_fields():
+    a = nano()
+    b = replace(
+        a,
+        seed=3,
+        optim=replace(a.optim, lr=0.5),
+        detector=replace(a.detector, cascade=replace(a.detector.cascade, mask_stages=(2,))),
+    )
+    assert diff(a, b) == {
+        "seed": (0, 3),
+        "optim.lr": (a.optim.lr, 0.5),
+        "detector.cascade.mask_stages": ([0, 1, 2], [2]),
+    }
+    assert diff(a, a) == {} and diff(b, a)["seed"] == (3, 0)
+    assert diff(nano(), micro())["fit_to_data"] == (False, True)
+
+
+def test_an_unknown_name_lists_its_neighbours():
+    with pytest.raises(InputError, match=r"'nanno' does not exist; there is nano$") as error:
+        recipe("nanno")
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="there is nano, micro"):
+        recipe("zzz")
+
+
+def test_broken_recipes_are_refused_in_one_line():
+    plain = to_dict(nano())
+    with pytest.raises(InputError, match="'colour_depth' is unknown"):
+        from_dict({**plain, "colour_depth": 8})
+    with pytest.raises(InputError, match="'iuo' is unknown"):
+        from_dict({**plain, "detector": {**plain["detector"], "iuo": 8}})
+    with pytest.raises(InputError, match="'optim' is missing"):
+        from_dict({name: value for name, value in plain.items() if name != "optim"})
+    with pytest.raises(InputError, match="OptimConfig"):
+        from_dict({**plain, "optim": None})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_a_detector(name: str):
+    chosen = recipe(name)
+    detector = Detector(chosen.detector)
+    assert sum(p.numel() for p in detector.parameters()) < 3_000_000  # for a laptop's CPU
+    assert len(chosen.detector.cascade.stages) == 3
+    assert chosen.schedule.steps is not None or chosen.fit_to_data
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_differs_from_published_only_where_it_must(name: str):
+    """Loss weights, later sampling and ensemble are the official ones."""
+    cascade, official = recipe(name).detector.cascade, CascadeConfig()
+    assert cascade.stages == official.stages
+    assert cascade.loss_weights == official.loss_weights and cascade.later_sampling == official.later_sampling
+    assert cascade.postprocess.ensemble == official.postprocess.ensemble
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_rpn_and_cascade_agree_on_ignored_regions(name: str):
+    chosen = recipe(name).detector
+    assert chosen.rpn.assigner.ignore_ioa == chosen.cascade.ignore_ioa > 0
