@@ -11,6 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cascade_lab"
 
+FIND_SOURCES = """
+from cascade_lab.kernels import source
+assert source.folder().is_relative_to(wheel), source.folder()
+assert "dcnv3_forward" in source.read("dcnv3.cu")
+"""
 IMPORT_ALL = """
 import importlib, pathlib, sys
 wheel = pathlib.Path(sys.argv[1])
@@ -27,9 +32,10 @@ for path in sorted(wheel.glob("cascade_lab/**/*.py")):
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build in a copy: leftovers of an earlier build must not get into the wheel."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(PACKAGE, source / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "cuda_src", source / "cuda_src")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run([*command, "--wheel-dir", str(target), str(source)], check=True, timeout=300)
     (built,) = target.glob("*.whl")
@@ -43,6 +49,14 @@ def test_wheel_carries_every_file_of_the_package(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         missing = kept - set(archive.namelist())
     assert not missing, f"add a pattern to [tool.setuptools.package-data] in pyproject.toml for {missing}"
+
+
+@pytest.mark.slow
+def test_wheel_carries_the_cuda_sources(wheel: Path):
+    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cuda_src").rglob("*") if path.is_file()}
+    assert "cuda_src/dcnv3.cu" in kept and "cuda_src/host/cpu.h" in kept
+    with zipfile.ZipFile(wheel) as archive:
+        assert {f"cascade_lab/{name}" for name in kept} <= set(archive.namelist())
 
 
 @pytest.mark.slow
@@ -67,7 +81,7 @@ def test_every_module_of_the_wheel_imports(wheel: Path, tmp_path: Path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     run = subprocess.run(
-        [sys.executable, "-I", "-c", IMPORT_ALL, str(tmp_path)],
+        [sys.executable, "-I", "-c", IMPORT_ALL + FIND_SOURCES, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=300,

@@ -49,15 +49,16 @@ class DCNv3(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.input_proj(input)  # (N, H, W, C)
-        offset, modulation, seen = self.look(input)
+        offset, logits, seen = self.look(input)
         y = dcnv3(
             x,
             offset,
-            modulation,
+            logits,
             groups=self.groups,
             kernel=self.kernel,
             padding=self.kernel // 2,
             offset_scale=self.offset_scale,
+            rule="softmax",
             backend=self.backend,
         )
         if self.center_scale is not None:
@@ -67,12 +68,10 @@ class DCNv3(nn.Module):
         return self.output_proj(y)
 
     def look(self, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return offset (N, H, W, G * K * 2), modulation (N, H, W, G * K) and what they were read from."""
+        """Return offset (N, H, W, G * K * 2), logits of the modulation (N, H, W, G * K), and their source."""
         seen = self.depthwise(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, C)
         seen = self.activation(self.depthwise_norm(seen))
-        n, h, w, _ = seen.shape
-        modulation = self.modulation(seen).view(n, h, w, self.groups, -1).softmax(-1)
-        return self.offset(seen), modulation.flatten(3), seen
+        return self.offset(seen), self.modulation(seen), seen
 
     def _initialise(self) -> None:
         """Start as a plain average over the regular grid: zero offsets, equal modulation."""

@@ -83,7 +83,7 @@ def sampling_points(
 
     Whole numbers are pixel centres. Raises ValueError where ``offset`` does not fit the settings.
     """
-    (kh, kw), (sh, sw), (dh, dw), (ph, pw) = (_pair(v) for v in (kernel, stride, dilation, padding))
+    (kh, kw), (sh, sw), (dh, dw), (ph, pw) = (as_pair(v) for v in (kernel, stride, dilation, padding))
     n, ho, wo, _ = offset.shape
     expected = output_size(size, kernel, stride, dilation, padding)
     if (ho, wo) != expected or offset.shape[3] != groups * kh * kw * 2:
@@ -107,10 +107,11 @@ def output_size(
     size: tuple[int, int], kernel: Pair, stride: Pair, dilation: Pair, padding: Pair
 ) -> tuple[int, int]:
     """Return (H', W') of a convolution with these settings."""
-    settings = zip(size, _pair(kernel), _pair(stride), _pair(dilation), _pair(padding), strict=True)
+    settings = zip(size, as_pair(kernel), as_pair(stride), as_pair(dilation), as_pair(padding), strict=True)
     h, w = ((length + 2 * p - (d * (k - 1) + 1)) // s + 1 for length, k, s, d, p in settings)
     return h, w
 
 
-def _pair(value: Pair) -> tuple[int, int]:
+def as_pair(value: Pair) -> tuple[int, int]:
+    """Return (vertical, horizontal)."""
     return (value, value) if isinstance(value, int) else value

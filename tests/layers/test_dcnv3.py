@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from cascade_lab.layers.dcnv3 import DCNv3
-from cascade_lab.ops.dcnv3 import dcnv3
+from cascade_lab.ops.dcnv3 import dcnv3, modulate
 from cascade_lab.ops.dcnv3_reference import dcnv3_reference, output_size
 
 ONE_POINT = {"groups": 1, "kernel": 1, "padding": 0}
@@ -126,7 +126,8 @@ def test_fresh_layer_is_an_average_over_the_neighbourhood():
 def test_modulation_of_a_group_adds_up_to_one():
     torch.manual_seed(0)
     layer = lively(DCNv3(4, 2))
-    offset, modulation, _ = layer.look(torch.randn(2, 5, 6, 4))
+    offset, logits, _ = layer.look(torch.randn(2, 5, 6, 4))
+    modulation = modulate(logits, 2, "softmax")
     assert offset.shape == (2, 5, 6, 36) and modulation.shape == (2, 5, 6, 18)
     assert_close(modulation.view(2, 5, 6, 2, 9).sum(-1), torch.ones(2, 5, 6, 2))
 

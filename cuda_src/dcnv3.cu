@@ -1,0 +1,234 @@
+// DCNv3: every output is a weighted sum of bilinear reads that may lie anywhere.
+//
+//     y_g(p0) = sum_k  m_gk * x_g(p0 + p_k + offset_gk)                          (InternImage, eq. 2)
+//
+// One thread holds V channels of one group at one output pixel p0; LANES threads share the pixel and the group
+// and, in the backward, add up what they found. A thread works out POINTS_AT_ONCE points together.
+//
+// T      element type of the tensors; sums are in A = Accumulator<T>
+// KERNEL side of the kernel grid, 0 for "as the Layout says"
+// WIDTH  channels of a group, 0 for "as the Layout says", any number
+// RULE   what turns the logits of a group into its modulation: SOFTMAX, SIGMOID, or NONE (they are it already)
+//
+// Threads: x runs over lanes and groups, y over the pixels of a tile; blocks: x over tiles, y over what is
+// left of the groups, z over pictures.
+#include "floats.cuh"
+
+enum Rule { NONE, SOFTMAX, SIGMOID };
+
+// As numpy sees it: one double, then ints. Tensors are (N, H, W, groups * channels), channels last.
+struct Layout {
+    double offset_scale;
+    int height, width, out_height, out_width, groups, group_channels;
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;
+};
+
+// Which output pixel and which group a thread works for, and where their numbers lie in memory.
+template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
+    int channels, points, kernel_h, lane, group, row, column;
+    long long pixel, at_points, at_input, at_output;
+    bool exists;
+
+    __device__ Place(const Layout& layout) {
+        channels = WIDTH ? WIDTH : layout.group_channels;
+        kernel_h = KERNEL ? KERNEL : layout.kernel_h;
+        points = kernel_h * (KERNEL ? KERNEL : layout.kernel_w);
+        int thread = blockIdx.y * blockDim.x + threadIdx.x, here = blockIdx.x * blockDim.y + threadIdx.y;
+        lane = thread % LANES, group = thread / LANES;
+        row = here / layout.out_width, column = here % layout.out_width;
+        exists = group < layout.groups && row < layout.out_height;
+        pixel = static_cast<long long>(blockIdx.z) * layout.out_height * layout.out_width + here;
+        at_points = (pixel * layout.groups + group) * points;
+        at_output = (pixel * layout.groups + group) * channels;
+        at_input = static_cast<long long>(blockIdx.z) * layout.height * layout.width * layout.groups * channels
+                 + group * channels;
+    }
+};
+
+// Between which two pixels of an axis some positions lie, what each of the two counts, and how that changes.
+template <typename A, int P> struct Axis {
+    Floats<A, P> before, after, share_before, share_after, slope_before, slope_after;
+
+    __device__ Axis(Floats<A, P> position, A length) {
+        position = minimum(maximum(position, A(-1)), length);
+        Floats<A, P> low = floor(position), high = low + Floats<A, P>(1), part = position - low;
+        before = minimum(maximum(low, A(0)), length - 1);  // an address inside, whatever it counts
+        after = minimum(high, length - 1);
+        share_before = where_equal(before, low, Floats<A, P>(1) - part);  // outside there is zero
+        share_after = where_equal(after, high, part);
+        slope_before = where_equal(before, low, Floats<A, P>(-1));
+        // A whole pixel outside there is no slope either, and at whole positions the right-hand one counts.
+        slope_after = where_above(position, A(-1), where_equal(after, high, Floats<A, P>(1)));
+    }
+};
+
+// p0 + p_k + offset_gk for the points from `first` on; offset_scale stretches p_k as well.
+template <typename A, int P, typename T, typename Here>
+__device__ inline void sampling_points(const Layout& layout, const Here& place, const T* offset, int first,
+                                       Floats<A, P>& x, Floats<A, P>& y) {
+    using F = Floats<A, P>;
+    A scale = static_cast<A>(layout.offset_scale);
+    const int half_w = layout.dilation_w * (place.points / place.kernel_h - 1) / 2;
+    const int half_h = layout.dilation_h * (place.kernel_h - 1) / 2;
+    F number = F::counting_from(first);  // down a column first: k = column * kernel_h + row
+    F column = floor(multiply_add(number, F(A(1) / place.kernel_h), F(A(0.5) / place.kernel_h)));
+    F row = multiply_add(column, F(A(-place.kernel_h)), number);
+    F grid_x = multiply_add(column, F(A(layout.dilation_w)), F(A(-half_w)));
+    F grid_y = multiply_add(row, F(A(layout.dilation_h)), F(A(-half_h)));
+    F offset_x(0), offset_y(0);
+    F::load_pairs(offset + 2 * (place.at_points + first), place.points - first, offset_x, offset_y);
+    x = multiply_add(grid_x + offset_x, F(scale), F(A(place.column * layout.stride_w - layout.pad_w + half_w)));
+    y = multiply_add(grid_y + offset_y, F(scale), F(A(place.row * layout.stride_h - layout.pad_h + half_h)));
+}
+
+// The modulation m_gk of all points of a group, made from its logits. With a known KERNEL the exponentials of
+// the softmax are kept, else they are computed again for every block of points.
+template <typename A, int P, int KERNEL, int RULE> struct Modulation {
+    using F = Floats<A, P>;
+    A most = 0, share = 1;
+    F kept[KERNEL ? (KERNEL * KERNEL + P - 1) / P : 1];
+
+    template <typename T> __device__ Modulation(const T* logits, int points) {
+        if constexpr (RULE == SOFTMAX) {
+            most = A(-INFINITY);
+            UNROLL
+            for (int k = 0; k < points; k += P) {
+                F read = F::load_some(logits + k, points - k, A(-INFINITY));
+                if (KERNEL) kept[k / P] = read;
+                most = max(most, read.largest());
+            }
+            A sum = 0;
+            UNROLL
+            for (int k = 0; k < points; k += P) {
+                F part = exp((KERNEL ? kept[k / P] : F::load_some(logits + k, points - k, A(-INFINITY))) - F(most));
+                if (KERNEL) kept[k / P] = part;
+                sum += part.sum();
+            }
+            share = 1 / sum;
+        }
+    }
+    // Of the points from `first` on; zero for those that are none.
+    template <typename T> __device__ F operator()(const T* logits, int first, int points) const {
+        if constexpr (RULE == SOFTMAX && KERNEL) return kept[first / P] * F(share);
+        F read = F::load_some(logits + first, points - first, RULE == NONE ? A(0) : A(-INFINITY));
+        if constexpr (RULE == SOFTMAX) return exp(read - F(most)) * F(share);
+        if constexpr (RULE == SIGMOID) return divide(A(1), F(1) + exp(F(0) - read));
+        return read;
+    }
+};
+
+template <typename T, int KERNEL, int V, int LANES, int WIDTH, int RULE>
+__global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__ offset,
+                              const T* __restrict__ logits, T* __restrict__ output, Layout layout) {
+    using A = typename Accumulator<T>::type;
+    constexpr int P = POINTS_AT_ONCE<A>;
+    const Place<KERNEL, V, LANES, WIDTH> place(layout);
+    if (!place.exists) return;
+    const int step = layout.groups * place.channels, line = layout.width * step;  // one pixel right, one down
+    logits += place.at_points;
+    const Modulation<A, P, KERNEL, RULE> modulation(logits, place.points);
+    for (int channel = place.lane * V; channel < place.channels; channel += LANES * V) {
+        const T* picture = input + place.at_input + channel;
+        Floats<A, V> on_top(0), at_bottom(0);  // two sums: each addition waits for the one before
+        UNROLL
+        for (int first = 0; first < place.points; first += P) {
+            const int count = min(P, place.points - first);
+            const Floats<A, P> m = modulation(logits, first, place.points);
+            Floats<A, P> x_position, y_position;
+            sampling_points(layout, place, offset, first, x_position, y_position);
+            const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
+            const Wholes<P> left(x.before, step), right(x.after, step), above(y.before, 1), below(y.after, 1);
+            const Lanes<A, P> above_left(m * y.share_before * x.share_before);
+            const Lanes<A, P> above_right(m * y.share_before * x.share_after);
+            const Lanes<A, P> below_left(m * y.share_after * x.share_before);
+            const Lanes<A, P> below_right(m * y.share_after * x.share_after);
+            UNROLL
+            for (int k = 0; k < count; ++k) {
+                const T* upper = picture + static_cast<long long>(above[k]) * line;
+                const T* lower = picture + static_cast<long long>(below[k]) * line;
+                watch("read", first + k, upper + left[k], upper + right[k], lower + left[k], lower + right[k]);
+                on_top.add(above_left[k], Floats<A, V>::load(upper + left[k]));
+                on_top.add(above_right[k], Floats<A, V>::load(upper + right[k]));
+                at_bottom.add(below_left[k], Floats<A, V>::load(lower + left[k]));
+                at_bottom.add(below_right[k], Floats<A, V>::load(lower + right[k]));
+                watch("sum", first + k, (on_top + at_bottom)[0]);
+            }
+        }
+        (on_top + at_bottom).store(output + place.at_output + channel);
+    }
+}
+
+// The chain rule through the same sum. grad_input is added to, so it must start as zeros; its type is that of
+// the sums. Without a known KERNEL, grad_logits keeps dL/dm until all points of a softmax are known.
+template <typename T, int KERNEL, int V, int LANES, int WIDTH, int RULE>
+__global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __restrict__ input,
+                               const T* __restrict__ offset, const T* __restrict__ logits,
+                               typename Accumulator<T>::type* grad_input, T* __restrict__ grad_offset,
+                               T* __restrict__ grad_logits, Layout layout) {
+    using A = typename Accumulator<T>::type;
+    constexpr int P = POINTS_AT_ONCE<A>;
+    using F = Floats<A, P>;
+    using C = Floats<A, V>;
+    const Place<KERNEL, V, LANES, WIDTH> place(layout);  // no early return: shuffles need every thread
+    const int step = layout.groups * place.channels, line = layout.width * step;
+    const bool writes = place.exists && place.lane == 0;
+    logits += place.at_points, grad_logits += place.at_points;
+    const Modulation<A, P, KERNEL, RULE> modulation(logits, place.points);
+    F kept[KERNEL ? (KERNEL * KERNEL + P - 1) / P : 1];
+    A along = 0;  // sum_k m_k dL/dm_k, what a softmax takes away from every dL/dm_k
+    UNROLL
+    for (int first = 0; first < place.points; first += P) {
+        const int count = min(P, place.points - first);
+        const F m = modulation(logits, first, place.points);
+        F x_position, y_position;
+        sampling_points(layout, place, offset, first, x_position, y_position);
+        const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
+        const Wholes<P> left(x.before, step), right(x.after, step), above(y.before, 1), below(y.after, 1);
+        const Lanes<A, P> weight_ul(m * y.share_before * x.share_before), weight_ur(m * y.share_before * x.share_after);
+        const Lanes<A, P> weight_ll(m * y.share_after * x.share_before), weight_lr(m * y.share_after * x.share_after);
+        C ul[P], ur[P], ll[P], lr[P];  // what each corner, upper left to lower right, adds to dL, channel by channel
+        UNROLL
+        for (int k = 0; k < count; ++k) ul[k] = ur[k] = ll[k] = lr[k] = C(0);
+        for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
+            const C grad = C::load(grad_output + place.at_output + channel);
+            UNROLL
+            for (int k = 0; k < count; ++k) {
+                const long long upper = place.at_input + channel + static_cast<long long>(above[k]) * line;
+                const long long lower = place.at_input + channel + static_cast<long long>(below[k]) * line;
+                ul[k] = multiply_add(grad, C::load(input + upper + left[k]), ul[k]);
+                ur[k] = multiply_add(grad, C::load(input + upper + right[k]), ur[k]);
+                ll[k] = multiply_add(grad, C::load(input + lower + left[k]), ll[k]);
+                lr[k] = multiply_add(grad, C::load(input + lower + right[k]), lr[k]);
+                watch("add", first + k, grad_input + upper + left[k], grad_input + lower + right[k]);
+                grad.scaled_add_to(grad_input + upper + left[k], weight_ul[k]);
+                grad.scaled_add_to(grad_input + upper + right[k], weight_ur[k]);
+                grad.scaled_add_to(grad_input + lower + left[k], weight_ll[k]);
+                grad.scaled_add_to(grad_input + lower + right[k], weight_lr[k]);
+            }
+        }
+        const F d_ul = row_sums(ul, count), d_ur = row_sums(ur, count);
+        const F d_ll = row_sums(ll, count), d_lr = row_sums(lr, count);
+        const F on_top = x.share_before * d_ul + x.share_after * d_ur;
+        const F at_bottom = x.share_before * d_ll + x.share_after * d_lr;
+        const F slope_x = y.share_before * (x.slope_before * d_ul + x.slope_after * d_ur)
+                        + y.share_after * (x.slope_before * d_ll + x.slope_after * d_lr);
+        const F slope_y = y.slope_before * on_top + y.slope_after * at_bottom;
+        const F stretch = m * F(static_cast<A>(layout.offset_scale));
+        const F grad_m = over_lanes<LANES>(y.share_before * on_top + y.share_after * at_bottom);
+        const F grad_x = over_lanes<LANES>(stretch * slope_x), grad_y = over_lanes<LANES>(stretch * slope_y);
+        along += (m * grad_m).sum();
+        if (KERNEL) kept[first / P] = grad_m;
+        if (!writes) continue;
+        F::store_pairs(grad_offset + 2 * (place.at_points + first), count, grad_x, grad_y);
+        if (!KERNEL) grad_m.store_some(grad_logits + first, count);
+    }
+    if (!writes) return;
+    UNROLL
+    for (int first = 0; first < place.points; first += P) {
+        const F m = modulation(logits, first, place.points);
+        F grad = KERNEL ? kept[first / P] : F::load_some(grad_logits + first, place.points - first, A(0));
+        if (RULE == SOFTMAX) grad = m * (grad - F(along));
+        if (RULE == SIGMOID) grad = m * (F(1) - m) * grad;
+        grad.store_some(grad_logits + first, place.points - first);
+    }
+}
