@@ -12,7 +12,7 @@
 //
 // Threads: x runs over lanes and groups, y over the pixels of a tile; blocks: x over tiles, y over what is
 // left of the groups, z over pictures.
-#include "floats.cuh"
+#include "bilinear.cuh"
 
 enum Rule { NONE, SOFTMAX, SIGMOID };
 
@@ -42,23 +42,6 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
         at_output = (pixel * layout.groups + group) * channels;
         at_input = static_cast<long long>(blockIdx.z) * layout.height * layout.width * layout.groups * channels
                  + group * channels;
-    }
-};
-
-// Between which two pixels of an axis some positions lie, what each of the two counts, and how that changes.
-template <typename A, int P> struct Axis {
-    Floats<A, P> before, after, share_before, share_after, slope_before, slope_after;
-
-    __device__ Axis(Floats<A, P> position, A length) {
-        position = minimum(maximum(position, A(-1)), length);
-        Floats<A, P> low = floor(position), high = low + Floats<A, P>(1), part = position - low;
-        before = minimum(maximum(low, A(0)), length - 1);  // an address inside, whatever it counts
-        after = minimum(high, length - 1);
-        share_before = where_equal(before, low, Floats<A, P>(1) - part);  // outside there is zero
-        share_after = where_equal(after, high, part);
-        slope_before = where_equal(before, low, Floats<A, P>(-1));
-        // A whole pixel outside there is no slope either, and at whole positions the right-hand one counts.
-        slope_after = where_above(position, A(-1), where_equal(after, high, Floats<A, P>(1)));
     }
 };
 
@@ -112,7 +95,7 @@ template <typename A, int P, int KERNEL, int RULE> struct Modulation {
         if constexpr (RULE == SOFTMAX && KERNEL) return kept[first / P] * F(share);
         F read = F::load_some(logits + first, points - first, RULE == NONE ? A(0) : A(-INFINITY));
         if constexpr (RULE == SOFTMAX) return exp(read - F(most)) * F(share);
-        if constexpr (RULE == SIGMOID) return divide(A(1), F(1) + exp(F(0) - read));
+        if constexpr (RULE == SIGMOID) return F(1) / (F(1) + exp(F(0) - read));
         return read;
     }
 };

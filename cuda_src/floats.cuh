@@ -115,12 +115,12 @@ template <typename A, int N> struct Floats {
 LANE_BY_LANE(operator+(Floats<A, N> a, Floats<A, N> b), a[i] + b[i])
 LANE_BY_LANE(operator-(Floats<A, N> a, Floats<A, N> b), a[i] - b[i])
 LANE_BY_LANE(operator*(Floats<A, N> a, Floats<A, N> b), a[i] * b[i])
+LANE_BY_LANE(operator/(Floats<A, N> a, Floats<A, N> b), a[i] / b[i])
 LANE_BY_LANE(floor(Floats<A, N> a), floor(a[i]))
 LANE_BY_LANE(exp(Floats<A, N> a), exp(a[i]))
 LANE_BY_LANE(minimum(Floats<A, N> a, A b), min(a[i], b))
 LANE_BY_LANE(maximum(Floats<A, N> a, A b), max(a[i], b))  // b where a is not a number
 LANE_BY_LANE(multiply_add(Floats<A, N> a, Floats<A, N> b, Floats<A, N> c), a[i] * b[i] + c[i])
-LANE_BY_LANE(divide(A a, Floats<A, N> b), a / b[i])
 LANE_BY_LANE(where_equal(Floats<A, N> a, Floats<A, N> b, Floats<A, N> then), a[i] == b[i] ? then[i] : A(0))
 LANE_BY_LANE(where_above(Floats<A, N> a, A limit, Floats<A, N> then), a[i] > limit ? then[i] : A(0))
 #undef LANE_BY_LANE

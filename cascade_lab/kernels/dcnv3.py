@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from cascade_lab.kernels import cpu_backend, cupy_backend, emulator, source
+from cascade_lab.kernels.machines import Machine
 
 FILE = "dcnv3.cu"
 KERNELS = ("dcnv3_forward", "dcnv3_backward")
-Machine = Literal["cpu", "cuda", "emulator"]
 Rule = Literal["none", "softmax", "sigmoid"]
 ELEMENT = {
     torch.float32: "float",

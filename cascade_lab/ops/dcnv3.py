@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cascade_lab.kernels import cupy_backend, host_compiler
 from cascade_lab.kernels import dcnv3 as kernels
-from cascade_lab.kernels.dcnv3 import Machine, Rule, Settings
+from cascade_lab.kernels import host_compiler, machines
+from cascade_lab.kernels.dcnv3 import Rule, Settings
+from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.dcnv3_reference import Pair, as_pair, dcnv3_reference, output_size, sampling_points
 
 Backend = Literal["auto", "cuda", "cpu", "emulator", "grid_sample", "reference"]
@@ -143,27 +144,21 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
     Raises RuntimeError where the kernels run and compute something else than the reference.
     """
     slow: Backend = "reference" if dtype == torch.float64 else "grid_sample"
-    if device == "cuda":
-        machine, obstacle = "cuda", cupy_backend.why_not()
-    else:
-        machine, obstacle = "cpu", "" if device == "cpu" else f"there are no kernels for {device} tensors"
+    obstacle = machines.obstacle(device)
     if dtype not in kernels.ELEMENT:
         obstacle = f"there are no kernels for {dtype}"
-    if not obstacle:
-        try:
-            self_check(cast(Machine, machine), dtype)
-        except host_compiler.CompileError as error:
-            obstacle = str(error)
     if obstacle:
         log.warning("DCNv3 runs as plain PyTorch, many times slower (%s); see cascade-lab doctor", obstacle)
         return slow, obstacle
+    machine = "cuda" if device == "cuda" else "cpu"
+    self_check(machine, dtype)
     reason = (
         "CuPy and a GPU are there"
         if machine == "cuda"
         else f"a C++ compiler is there: {host_compiler.find()}"
     )
     log.info("DCNv3 runs on the %s kernels (%s)", machine, reason)
-    return cast(Backend, machine), reason
+    return machine, reason
 
 
 def self_check(machine: Machine, dtype: torch.dtype = torch.float32) -> float:

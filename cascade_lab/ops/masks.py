@@ -12,6 +12,8 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional
 
+from cascade_lab.kernels import mask_paste
+from cascade_lab.kernels.machines import machine_for
 from cascade_lab.ops.boxes import at_least_float32, clip
 from cascade_lab.ops.roi_align import roi_align
 
@@ -49,6 +51,17 @@ def paste_masks(scores: Tensor, boxes: Tensor, size: tuple[int, int], threshold:
     Boxes are not rounded: every pixel centre looks up its place in the mask. Outside the box it finds zero,
     apart from a blend over half a cell, so only the box and a rim of one pixel are looked at.
     """
+    machine = machine_for(scores.device.type)
+    if machine is None:
+        return paste_masks_reference(scores, boxes, size, threshold)
+    boxes = boxes.to(scores.device, torch.float32)
+    return mask_paste.paste(machine, scores.float().contiguous(), boxes.contiguous(), size, threshold)
+
+
+def paste_masks_reference(
+    scores: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Tensor:
+    """Do the same as ``paste_masks``, mask by mask, and where there is neither a GPU nor a compiler."""
     height, width = size
     picture = torch.zeros(len(boxes), height, width, dtype=torch.bool, device=scores.device)
     for mask, score, box in zip(picture, scores, at_least_float32(boxes), strict=True):

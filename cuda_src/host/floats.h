@@ -162,7 +162,7 @@ template <typename A, int N> struct Floats {
     friend Floats operator-(Floats a, Floats b) { return a.value - b.value; }
     friend Floats operator*(Floats a, Floats b) { return a.value * b.value; }
     friend Floats multiply_add(Floats a, Floats b, Floats c) { return a.value * b.value + c.value; }
-    friend Floats divide(A a, Floats b) { return a / b.value; }
+    friend Floats operator/(Floats a, Floats b) { return a.value / b.value; }
     friend Floats minimum(Floats a, A b) { return a.value < b ? a.value : Floats(b).value; }
     friend Floats maximum(Floats a, A b) {  // b where a is not a number
 #if AVX512
@@ -205,7 +205,7 @@ template <typename A, int N> struct Lanes {
     alignas(64) A value[N];
     Lanes(const Floats<A, N>& a) {
         std::memcpy(value, &a.value, sizeof(value));
-        asm volatile("" : "+m"(value));  // or else the compiler reads the register lane by lane after all
+        asm("" : "+m"(value));  // or else the compiler reads the register lane by lane after all
     }
     A operator[](int i) const { return value[i]; }
 };
@@ -216,7 +216,7 @@ template <int N> struct Wholes {
         using Integers = typename VectorOf<int, N>::type;
         const Integers whole = __builtin_convertvector(a.value, Integers) * factor;
         std::memcpy(value, &whole, sizeof(value));
-        asm volatile("" : "+m"(value));
+        asm("" : "+m"(value));
     }
     int operator[](int i) const { return value[i]; }
 };

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from cascade_lab.kernels import cpu_backend, host_compiler
+from cascade_lab.kernels import cpu_backend, host_compiler, machines
 from cascade_lab.ops import dcnv3 as module
 from cascade_lab.ops.dcnv3 import dcnv3, modulate, why
 from cascade_lab.ops.dcnv3_reference import dcnv3_reference
@@ -201,11 +201,13 @@ def test_auto_takes_the_kernels_and_says_so_once(caplog):
 @pytest.mark.parametrize(("dtype", "taken"), [(torch.float32, "grid_sample"), (torch.float64, "reference")])
 def test_without_a_compiler_auto_is_plain_pytorch_and_warns_once(caplog, monkeypatch, dtype, taken):
     why.cache_clear()
+    machines.obstacle.cache_clear()
     cpu_backend.load.cache_clear()
     monkeypatch.setenv("CXX", "/nowhere/g++")
     case = leaves((1, 4, 4), 1, 4, {}, dtype)
     outputs = [dcnv3(*case, groups=1) for _ in range(2)]
     why.cache_clear()
+    machines.obstacle.cache_clear()
     assert torch.equal(outputs[0], dcnv3(*case, groups=1, backend=taken))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no C++ compiler" in caplog.text and "cascade-lab doctor" in caplog.text

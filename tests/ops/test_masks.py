@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cascade_lab.kernels import host_compiler
 from cascade_lab.ops import masks as module
 from cascade_lab.ops.masks import (
     crop_masks,
@@ -14,6 +15,8 @@ from cascade_lab.ops.masks import (
     polygons_to_mask,
     sample_mask,
 )
+
+needs_compiler = pytest.mark.skipif(host_compiler.find() is None, reason="no C++ compiler on the PATH")
 
 
 def drawing(text: str) -> Tensor:
@@ -98,6 +101,27 @@ def by_pixel(score: Tensor, box: list[float], size: tuple[int, int]) -> Tensor:
                     weight = max(0.0, 1 - abs(v - row)) * max(0.0, 1 - abs(u - column))
                     values[y, x] += weight * float(score[row, column])
     return values
+
+
+@needs_compiler
+def test_kernel_equals_the_reference(monkeypatch: pytest.MonkeyPatch):
+    """Boxes inside, across and beyond every edge, without width, without height, inverted."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(60, 2, generator=generator) * torch.tensor([90.0, 70.0])
+    half = torch.rand(60, 2, generator=generator) * 40
+    boxes = torch.cat([centre - half, centre + half], dim=1)
+    boxes[0, 2], boxes[1, 3], boxes[2] = boxes[0, 0], boxes[1, 1], torch.tensor([60.0, 50.0, 20.0, 10.0])
+    boxes[3], boxes[4] = torch.tensor([-90.0, -90, -20, -20]), torch.tensor([0.0, 0.0, 90.0, 70.0])
+    scores = torch.rand(60, 28, 28, generator=generator)
+    pasted = paste_masks(scores, boxes, (70, 90))
+    monkeypatch.setattr(module, "machine_for", lambda device: None)
+    expected = paste_masks(scores, boxes, (70, 90))
+    assert pasted.any() and (pasted != expected).sum() <= 1, "one pixel in a million lies on the threshold"
+
+
+@needs_compiler
+def test_pasting_nothing():
+    assert paste_masks(torch.zeros(0, 28, 28), torch.zeros(0, 4), (5, 6)).shape == (0, 5, 6)
 
 
 @pytest.mark.parametrize(

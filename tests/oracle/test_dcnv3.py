@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cascade_lab.kernels import cupy_backend, host_compiler
-from cascade_lab.kernels.dcnv3 import Machine
+from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.dcnv3 import dcnv3, dcnv3_grid_sample
 from cascade_lab.ops.dcnv3_reference import dcnv3_reference, output_size, sampling_points
 
