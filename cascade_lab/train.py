@@ -33,6 +33,7 @@ from cascade_lab.engine.precision import autocast
 from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.errors import InputError
 from cascade_lab.fit import fit_to_pictures, statistics, steps_for_minutes
+from cascade_lab.ops.dcnv3 import choose
 from cascade_lab.overrides import describe, override
 from cascade_lab.recipes import Recipe, from_dict, recipe, to_dict
 from cascade_lab.targets.sampler import random_choice
@@ -126,7 +127,8 @@ def train(asked: Recipe, output: Path, resume: bool = False) -> tuple[int, int]:
         print(
             f"{settled.name}: {parameters:,} parameters, {len(dataset)} pictures, {len(dataset.classes)}"
             f" classes, {total} steps of {settled.data.images_per_batch}, {device.type},"
-            f" {torch.get_num_threads()} threads, seed {settled.seed} -> {output}",
+            f" {torch.get_num_threads()} threads, DCNv3 by {choose(device.type, torch.float32)},"
+            f" seed {settled.seed} -> {output}",
             flush=True,
         )
     batches = partial(training_batches, dataset, settled.data, settled.seed)

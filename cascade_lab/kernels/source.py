@@ -65,6 +65,7 @@ def parameters(source: str, kernel: str) -> list[tuple[str, np.dtype | None]]:
     return listed
 
 
+@lru_cache
 def structure(source: str, name: str) -> np.dtype:
     """Return a C++ struct of plain numbers as numpy lays it out in memory."""
     found = re.search(rf"\bstruct {name} {{(.*?)}};", source, re.DOTALL)
