@@ -35,8 +35,9 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
         points = kernel_h * (KERNEL ? KERNEL : layout.kernel_w);
         int thread = blockIdx.y * blockDim.x + threadIdx.x, here = blockIdx.x * blockDim.y + threadIdx.y;
         lane = thread % LANES, group = thread / LANES;
+        exists = group < layout.groups && here < layout.out_height * layout.out_width;
+        if (!exists) group = here = 0;  // threads to spare stay inside the tensors, and write nothing
         row = here / layout.out_width, column = here % layout.out_width;
-        exists = group < layout.groups && row < layout.out_height;
         pixel = static_cast<long long>(blockIdx.z) * layout.out_height * layout.out_width + here;
         at_points = (pixel * layout.groups + group) * points;
         at_output = (pixel * layout.groups + group) * channels;

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 
 from cascade_lab.kernels import host_compiler, source
-from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.signature import Signature, pointers
 
 # -mprefer-vector-width: GCC would use half of an AVX-512 register. The three -fno flags drop what no kernel
@@ -46,7 +45,7 @@ class CpuKernel:
         self.signature = signature
         self._launch = getattr(library, f"launch_{number}")
         self._launch.restype = None
-        _check_compiled(getattr(library, f"describe_{number}"), signature)
+        signature.check_compiled(getattr(library, f"describe_{number}"))
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]) -> None:
         passed = self.signature.marshal(args)
@@ -74,18 +73,3 @@ def load(file: str, kernels: tuple[tuple[str, SharedOut], ...]) -> dict[str, Cpu
     library = host_compiler.library("\n".join([source.read("host/cpu.h"), text, *entries]), FLAGS)
     signatures = [Signature.read(text, name) for name, _ in kernels]
     return {name: CpuKernel(library, i, signatures[i]) for i, (name, _) in enumerate(kernels)}
-
-
-def _check_compiled(describe: Any, signature: Signature) -> None:
-    """Hold the signature that was read from the text to what the compiler made of it."""
-    count = len(signature.parameters)
-    kinds, sizes = ctypes.create_string_buffer(count + 64), (ctypes.c_int * (count + 64))()
-    describe(kinds, sizes)
-    read = [("p", 8) if t is None else (_kind(t.kind), t.itemsize) for _, t in signature.parameters]
-    compiled = list(zip(kinds.value.decode(), sizes, strict=False))
-    if read != compiled:
-        raise CompileError(f"{signature.kernel}: the source reads as {read}, compiled as {compiled}")
-
-
-def _kind(numpy_kind: str) -> str:
-    return {"i": "i", "u": "i", "b": "i", "f": "f", "V": "s"}[numpy_kind]

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from cascade_lab.kernels import source as sources
+from cascade_lab.kernels.host_compiler import CompileError
 
 POINTER = np.dtype(np.uintp)
+KINDS = {"i": "i", "u": "i", "b": "i", "f": "f", "V": "s"}  # of numpy, and of host/signature.h
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,19 @@ class Signature:
         """Read it from the C++ source; ``kernel`` may carry template arguments."""
         plain = kernel.split("<")[0].strip()
         return cls(plain, tuple(sources.parameters(source, plain)))
+
+    def check_compiled(self, describe: Any) -> None:
+        """Hold what was read from the text to what the host's compiler made of it (host/signature.h).
+
+        Raises CompileError where the two differ.
+        """
+        count = len(self.parameters)
+        kinds, sizes = ctypes.create_string_buffer(count + 64), (ctypes.c_int * (count + 64))()
+        describe(kinds, sizes)
+        read = [("p", 8) if t is None else (KINDS[t.kind], t.itemsize) for _, t in self.parameters]
+        compiled = list(zip(kinds.value.decode(), sizes, strict=False))
+        if read != compiled:
+            raise CompileError(f"{self.kernel}: the source reads as {read}, compiled as {compiled}")
 
     def marshal(self, args: Sequence[Any]) -> list[np.ndarray]:
         """Return each argument as the bytes that CuPy would pass.

@@ -6,6 +6,7 @@
 #include <thread>
 #include <tuple>
 #include <vector>
+#include "host/signature.h"
 
 #define __global__ static inline __attribute__((always_inline))
 #define __device__ __attribute__((always_inline))
@@ -62,11 +63,5 @@ template <typename... P, void (*KERNEL)(P...), bool OWNS_Y> struct Launch<KERNEL
                     for (threadIdx.x = 0; threadIdx.x < threads.x; ++threadIdx.x) KERNEL(std::get<I>(own)...);
         });
     }
-    // What Python checks its arguments against: kind ('p'ointer, 'i'nteger, 'f'loat, 's'truct) and size.
-    static void describe(char* kinds, int* sizes) {
-        int at = 0;
-        ((kinds[at] = std::is_pointer_v<P> ? 'p' : std::is_integral_v<P> ? 'i' : std::is_floating_point_v<P> ? 'f' : 's',
-          sizes[at++] = sizeof(P)), ...);
-        kinds[at] = 0;
-    }
+    static void describe(char* kinds, int* sizes) { describe_parameters<P...>(kinds, sizes); }
 };

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
+#include "host/half.h"
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define AVX512 1
 #include <immintrin.h>
@@ -21,25 +22,6 @@ template <typename A> constexpr int POINTS_AT_ONCE = 16;
 
 template <typename T> struct Accumulator { using type = float; };
 template <> struct Accumulator<double> { using type = double; };
-
-// Half types as what they are in memory. Rounding is to nearest, ties to even.
-struct __half { _Float16 number; operator float() const { return number; } __half() = default;
-                __half(float value) : number(static_cast<_Float16>(value)) {} };
-struct __nv_bfloat16 {
-    uint16_t bits;
-    __nv_bfloat16() = default;
-    __nv_bfloat16(float value) {
-        uint32_t wide;
-        std::memcpy(&wide, &value, 4);
-        bits = value != value ? 0x7FC0 : (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16;
-    }
-    operator float() const {
-        uint32_t wide = static_cast<uint32_t>(bits) << 16;
-        float value;
-        std::memcpy(&value, &wide, 4);
-        return value;
-    }
-};
 
 template <typename T, typename A, int N> constexpr bool IS_ONE_REGISTER_OF =
     AVX512 && std::is_same_v<A, float> && N == 16 && std::is_same_v<T, float>;
