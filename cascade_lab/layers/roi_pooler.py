@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cascade_lab.ops.boxes import area
-from cascade_lab.ops.roi_align import roi_align
+from cascade_lab.ops.roi_align import pyramid_roi_align
 
 
 def boxes_to_rois(boxes: Sequence[Tensor]) -> Tensor:
@@ -38,13 +38,9 @@ def pool_rois(
 ) -> Tensor:
     """Read every roi from its own level with RoIAlign.
 
-    Shapes: levels (N, C, H_l, W_l) and rois (R, 5) in pixels of the input, to (R, C, size, size).
+    Shapes: levels (N, C, H_l, W_l) and rois (R, 5) in pixels of the input, to (R, C, size, size). Every level
+    has a gradient in every step, with no roi on it too.
     """
     levels = level_of(rois[:, 1:], len(pyramid), canonical_size)
-    pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], size, size)
-    for level, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
-        here = (levels == level).nonzero().squeeze(1)
-        # An empty selection stays in the graph, so that every level has a gradient in every step.
-        read = roi_align(features, rois[here], size, 1.0 / stride, sampling_ratio)
-        pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
-    return pooled
+    scales = [1.0 / stride for stride in strides]
+    return pyramid_roi_align(pyramid, rois, levels, size, scales, sampling_ratio)

@@ -40,7 +40,9 @@ def crop_masks(masks: Tensor, boxes: Tensor, rows: Tensor, size: int) -> Tensor:
             continue
         rois = torch.cat([(rows[here] - start).to(boxes)[:, None], boxes[here]], dim=1)  # (R', 5)
         chunk = masks[start : start + step, None].float()  # (M', 1, H, W)
-        cropped[here] = (roi_align(chunk, rois, size, 1.0)[:, 0] >= 0.5).float()
+        # Many cells are covered by exactly half, so the sums must round as those of the published models.
+        covered = roi_align(chunk, rois, size, 1.0, backend="torchvision")[:, 0]
+        cropped[here] = (covered >= 0.5).float()
     return cropped
 
 
