@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def structure(source: str, name: str) -> np.dtype:
     return np.dtype(fields, align=True)
 
 
-def as_argument(source: str, name: str, values: Mapping[str, float]) -> np.ndarray:
+def as_argument(source: str, name: str, values: Mapping[str, Any]) -> np.ndarray:
     """Return one struct by value, filled by name. Raises ValueError unless every field is given."""
     kind = structure(source, name)
     if set(kind.names or ()) != set(values):
