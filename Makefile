@@ -2,18 +2,20 @@
 # lab       open the first notebook in JupyterLab
 # test      the quick tests        test-all  every test, slow and browser ones too
 # check     formatting, lint and types
+# gpu-day   on a machine with an NVIDIA GPU: all that needs one, in half an hour, and a report
 # clean     remove build leftovers (keeps .venv, data and runs)
 
 PYTHON ?= python3
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
+GPU_REPORT ?= runs/gpu_day.html
 
 BIN := .venv/bin
 # One thread: torch would otherwise fight over the cores with the tests' own processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -ra
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo lab test test-all check clean
+.PHONY: demo lab test test-all check gpu-day clean
 
 # Called again after an interruption, the demo goes on from the last checkpoint. One thread: on an idle machine
 # two are 5 % faster (docs/log.md), on a busy one they wait for each other and are many times slower.
@@ -38,6 +40,13 @@ check: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright cascade_lab
+
+# The driver says which CuPy it can run: cuda13 where it knows CUDA 13, else cuda12. Without a driver there is
+# none to install, and the last line says what is missing and ends with 2.
+gpu-day: .venv/.ready
+	@extra=$$($(BIN)/cascade-lab doctor --extra 2>/dev/null) && \
+	$(BIN)/pip install --quiet -e ".[lab,dev,$$extra]"; \
+	$(BIN)/cascade-lab gpu-day --output $(GPU_REPORT)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

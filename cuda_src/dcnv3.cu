@@ -15,6 +15,7 @@
 #include "bilinear.cuh"
 
 enum Rule { NONE, SOFTMAX, SIGMOID };
+constexpr float NOTHING = -3e38f;  // a logit whose exponential is 0
 
 // As numpy sees it: one double, then ints. Tensors are (N, H, W, groups * channels), channels last.
 struct Layout {
@@ -74,17 +75,17 @@ template <typename A, int P, int KERNEL, int RULE> struct Modulation {
 
     template <typename T> __device__ Modulation(const T* logits, int points) {
         if constexpr (RULE == SOFTMAX) {
-            most = A(-INFINITY);
+            most = A(NOTHING);
             UNROLL
             for (int k = 0; k < points; k += P) {
-                F read = F::load_some(logits + k, points - k, A(-INFINITY));
+                F read = F::load_some(logits + k, points - k, A(NOTHING));
                 if (KERNEL) kept[k / P] = read;
                 most = max(most, read.largest());
             }
             A sum = 0;
             UNROLL
             for (int k = 0; k < points; k += P) {
-                F part = exp((KERNEL ? kept[k / P] : F::load_some(logits + k, points - k, A(-INFINITY))) - F(most));
+                F part = exp((KERNEL ? kept[k / P] : F::load_some(logits + k, points - k, A(NOTHING))) - F(most));
                 if (KERNEL) kept[k / P] = part;
                 sum += part.sum();
             }
@@ -94,7 +95,7 @@ template <typename A, int P, int KERNEL, int RULE> struct Modulation {
     // Of the points from `first` on; zero for those that are none.
     template <typename T> __device__ F operator()(const T* logits, int first, int points) const {
         if constexpr (RULE == SOFTMAX && KERNEL) return kept[first / P] * F(share);
-        F read = F::load_some(logits + first, points - first, RULE == NONE ? A(0) : A(-INFINITY));
+        F read = F::load_some(logits + first, points - first, RULE == NONE ? A(0) : A(NOTHING));
         if constexpr (RULE == SOFTMAX) return exp(read - F(most)) * F(share);
         if constexpr (RULE == SIGMOID) return F(1) / (F(1) + exp(F(0) - read));
         return read;

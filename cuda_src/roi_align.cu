@@ -4,7 +4,7 @@
 //
 // (He et al. 2017, "Mask R-CNN", section 3.) The samples of a bin are a grid, so the sum comes apart: a row of
 // cells weighs the sum of its shares over the samples' y, a column the sum over their x, and a cell the product of
-// the two. So each cell is read once, however many samples lie round it.
+// the two. So a bin reads each of its cells once, however many samples lie round it.
 //
 // One thread holds V channels of one row of bins of a roi. T is the element type of maps and output; sums and
 // coordinates are in A = Accumulator<T>.
@@ -74,7 +74,7 @@ __device__ Floats<A, V> mean(Floats<A, V> sum, const Bin<A>& rows, const Bin<A>&
     return sum * Floats<A, V>(A(1) / max(rows.side.samples, 1)) * Floats<A, V>(A(1) / max(columns.side.samples, 1));
 }
 
-// Calls visit(cell, weight) for each cell that the samples of a bin lie between; the cells of a map are numbered row by row.
+// Calls visit(cell, weight) for each cell that the samples of a bin lie between; cells are numbered row by row.
 template <typename A, typename Visit>
 __device__ void for_each_cell(const Bin<A>& rows, const Bin<A>& columns, Visit visit) {
     for (int left = columns.first; left <= columns.last; left += CELLS) {

@@ -100,7 +100,7 @@ class InternImage(nn.Module):
         maps = []
         for level in self.levels:
             out, x = level(x)
-            maps.append(out.permute(0, 3, 1, 2).contiguous())  # (N, C_i, H_i, W_i)
+            maps.append(out.permute(0, 3, 1, 2))  # (N, C_i, H_i, W_i), channels last in memory
         return tuple(maps)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cascade_lab.kernels import source
+from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.signature import Signature
 
 FLAGS = ("-std=c++17",)
@@ -49,10 +50,25 @@ def why_not() -> str:
     return "" if cupy.cuda.is_available() else "CuPy finds no CUDA device (cupy.cuda.is_available() is false)"
 
 
+def facts() -> dict[str, Any]:
+    """Return CuPy's version (None where it cannot be imported), whether it finds a GPU, NVRTC's version and
+    the architectures that it compiles for, and what went wrong on the way."""
+    found = {"version": None, "finds_gpu": False, "nvrtc": None, "architectures": [], "problem": ""}
+    try:
+        import cupy
+
+        found |= {"version": cupy.__version__, "finds_gpu": bool(cupy.cuda.is_available())}
+        found["nvrtc"] = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+        found["architectures"] = [int(architecture) for architecture in cupy.cuda.nvrtc.getSupportedArchs()]
+    except (ImportError, OSError, RuntimeError) as error:
+        found["problem"] = " ".join(str(error).split())[:300]
+    return found
+
+
 def load(file: str, kernels: tuple[str, ...]) -> dict[str, CupyKernel]:
     """Compile kernels of a source file for the current device; each is named with its template arguments.
 
-    Raises cupy.cuda.compiler.CompileException where NVRTC refuses the source.
+    Raises CompileError where NVRTC refuses the source, for instance because it finds no CUDA headers.
     """
     return _load(file, kernels, torch.cuda.current_device())
 
@@ -63,4 +79,8 @@ def _load(file: str, kernels: tuple[str, ...], device: int) -> dict[str, CupyKer
 
     text = source.read(file)
     module = cupy.RawModule(code=text, options=FLAGS, name_expressions=kernels)
-    return {name: CupyKernel(module.get_function(name), Signature.read(text, name)) for name in kernels}
+    try:
+        functions = {name: module.get_function(name) for name in kernels}  # the first one compiles
+    except cupy.cuda.compiler.CompileException as error:
+        raise CompileError(f"NVRTC refused {file}: {str(error).strip().splitlines()[0]}") from error
+    return {name: CupyKernel(function, Signature.read(text, name)) for name, function in functions.items()}

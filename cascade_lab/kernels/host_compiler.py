@@ -38,7 +38,9 @@ def library(source: str, flags: tuple[str, ...]) -> ctypes.CDLL:
     """
     compiler = find()
     if compiler is None:
-        raise CompileError(f"no C++ compiler: none of {', '.join(COMPILERS)} is on the PATH")
+        named = os.environ.get("CXX")
+        missing = f"CXX={named} is not there" if named else f"none of {', '.join(COMPILERS)} is on the PATH"
+        raise CompileError(f"no C++ compiler: {missing}")
     parts = (source, " ".join(flags), version(compiler), processor())
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     path = cache_folder() / f"{key}.so"

@@ -149,8 +149,9 @@ def _pyramid(maps: Sequence[Tensor], scales: Sequence[float]) -> np.ndarray:
         raise ValueError(f"RoIAlign reads from {len(levels)} levels at most, got {len(maps)}")
     if any(level.numel() == 0 for level in maps):
         raise ValueError(f"a level is empty: {[tuple(level.shape) for level in maps]}")
-    given = ((level.data_ptr(), scale, *level.shape[2:]) for level, scale in zip(maps, scales, strict=True))
-    return source.as_argument(text, "Pyramid", levels | dict(zip(levels, given, strict=False)))
+    for name, level, scale in zip(list(levels)[: len(maps)], maps, scales, strict=True):
+        levels[name] = (level.data_ptr(), scale, *level.shape[2:])
+    return source.as_argument(text, "Pyramid", levels)
 
 
 def _check(pictures: Tensor, levels: Tensor, pyramid: Sequence[Tensor]) -> None:

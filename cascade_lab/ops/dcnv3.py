@@ -19,6 +19,7 @@ from torch.nn import functional
 from cascade_lab.kernels import dcnv3 as kernels
 from cascade_lab.kernels import host_compiler, machines
 from cascade_lab.kernels.dcnv3 import Rule, Settings
+from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.dcnv3_reference import Pair, as_pair, dcnv3_reference, output_size, sampling_points
 
@@ -147,11 +148,15 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
     obstacle = machines.obstacle(device)
     if dtype not in kernels.ELEMENT:
         obstacle = f"there are no kernels for {dtype}"
+    machine = "cuda" if device == "cuda" else "cpu"
+    if not obstacle:
+        try:
+            self_check(machine, dtype)
+        except CompileError as error:
+            obstacle = str(error)
     if obstacle:
         log.warning("DCNv3 runs as plain PyTorch, many times slower (%s); see cascade-lab doctor", obstacle)
         return slow, obstacle
-    machine = "cuda" if device == "cuda" else "cpu"
-    self_check(machine, dtype)
     reason = (
         "CuPy and a GPU are there"
         if machine == "cuda"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cascade_lab.kernels import machines
 from cascade_lab.kernels import roi_align as kernels
+from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.boxes import at_least_float32
 
@@ -175,11 +176,15 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
     obstacle = machines.obstacle(device)
     if dtype not in kernels.ELEMENT:
         obstacle = f"there are no kernels for {dtype}"
+    machine = "cuda" if device == "cuda" else "cpu"
+    if not obstacle:
+        try:
+            self_check(machine, dtype)
+        except CompileError as error:
+            obstacle = str(error)
     if obstacle:
         log.info("RoIAlign is torchvision's, level by level (%s)", obstacle)
         return "torchvision", obstacle
-    machine = "cuda" if device == "cuda" else "cpu"
-    self_check(machine, dtype)
     return machine, "CuPy and a GPU are there" if machine == "cuda" else "a C++ compiler is there"
 
 

@@ -49,7 +49,7 @@ def test_maps_are_rounded_up(size: tuple[int, int]):
     for level, features in enumerate(maps):
         h, w = -(-h // 2), -(-w // 2)
         assert features.shape == (2, 4 * 2**level, h, w)
-        assert features.is_contiguous()
+        assert features.is_contiguous(memory_format=torch.channels_last)
     assert TINY.out_channels == (4, 8, 16, 32) and TINY.strides == (4, 8, 16, 32)
 
 

@@ -1,0 +1,1 @@
+"""All that needs a GPU, in one go, with one report; see ``command.py``."""
