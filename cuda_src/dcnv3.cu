@@ -34,15 +34,16 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
         channels = WIDTH ? WIDTH : layout.group_channels;
         kernel_h = KERNEL ? KERNEL : layout.kernel_h;
         points = kernel_h * (KERNEL ? KERNEL : layout.kernel_w);
-        int thread = blockIdx.y * blockDim.x + threadIdx.x, here = blockIdx.x * blockDim.y + threadIdx.y;
+        const unsigned thread = blockIdx.y * blockDim.x + threadIdx.x;  // unsigned, so that no lane is below 0 and
+        int here = blockIdx.x * blockDim.y + threadIdx.y;               // one turn over the channels is seen to do
         lane = thread % LANES, group = thread / LANES;
         exists = group < layout.groups && here < layout.out_height * layout.out_width;
         if (!exists) group = here = 0;  // threads to spare stay inside the tensors, and write nothing
         row = here / layout.out_width, column = here % layout.out_width;
-        pixel = static_cast<long long>(blockIdx.z) * layout.out_height * layout.out_width + here;
+        pixel = static_cast<long long>(blockIdx.z) * (layout.out_height * layout.out_width) + here;
         at_points = (pixel * layout.groups + group) * points;
         at_output = (pixel * layout.groups + group) * channels;
-        at_input = static_cast<long long>(blockIdx.z) * layout.height * layout.width * layout.groups * channels
+        at_input = static_cast<long long>(blockIdx.z) * (layout.height * layout.width) * (layout.groups * channels)
                  + group * channels;
     }
 };
@@ -58,12 +59,12 @@ __device__ inline void sampling_points(const Layout& layout, const Here& place, 
     F number = F::counting_from(first);  // down a column first: k = column * kernel_h + row
     F column = floor(multiply_add(number, F(A(1) / place.kernel_h), F(A(0.5) / place.kernel_h)));
     F row = multiply_add(column, F(A(-place.kernel_h)), number);
-    F grid_x = multiply_add(column, F(A(layout.dilation_w)), F(A(-half_w)));
-    F grid_y = multiply_add(row, F(A(layout.dilation_h)), F(A(-half_h)));
     F offset_x(0), offset_y(0);
     F::load_pairs(offset + 2 * (place.at_points + first), place.points - first, offset_x, offset_y);
-    x = multiply_add(grid_x + offset_x, F(scale), F(A(place.column * layout.stride_w - layout.pad_w + half_w)));
-    y = multiply_add(grid_y + offset_y, F(scale), F(A(place.row * layout.stride_h - layout.pad_h + half_h)));
+    const A start_x = place.column * layout.stride_w - layout.pad_w + half_w * (1 - scale);
+    const A start_y = place.row * layout.stride_h - layout.pad_h + half_h * (1 - scale);
+    x = multiply_add(multiply_add(column, F(A(layout.dilation_w)), offset_x), F(scale), F(start_x));
+    y = multiply_add(multiply_add(row, F(A(layout.dilation_h)), offset_y), F(scale), F(start_y));
 }
 
 // The modulation m_gk of all points of a group, made from its logits. With a known KERNEL the exponentials of
@@ -110,11 +111,12 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
     const Place<KERNEL, V, LANES, WIDTH> place(layout);
     if (!place.exists) return;
     const int step = layout.groups * place.channels, line = layout.width * step;  // one pixel right, one down
+    const int next = layout.width > 1 ? step : 0, next_line = layout.height > 1 ? line : 0;
     logits += place.at_points;
     const Modulation<A, P, KERNEL, RULE> modulation(logits, place.points);
     for (int channel = place.lane * V; channel < place.channels; channel += LANES * V) {
         const T* picture = input + place.at_input + channel;
-        Floats<A, V> on_top(0), at_bottom(0);  // two sums: each addition waits for the one before
+        Floats<A, V> sums[2] = {Floats<A, V>(0), Floats<A, V>(0)}, &on_top = sums[0], &at_bottom = sums[SUMS - 1];
         UNROLL
         for (int first = 0; first < place.points; first += P) {
             const int count = min(P, place.points - first);
@@ -122,98 +124,105 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
             Floats<A, P> x_position, y_position;
             sampling_points(layout, place, offset, first, x_position, y_position);
             const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
-            const Wholes<P> left(x.before, step), right(x.after, step), above(y.before, 1), below(y.after, 1);
-            const Lanes<A, P> above_left(m * y.share_before * x.share_before);
-            const Lanes<A, P> above_right(m * y.share_before * x.share_after);
-            const Lanes<A, P> below_left(m * y.share_after * x.share_before);
-            const Lanes<A, P> below_right(m * y.share_after * x.share_after);
+            const Wholes<P> left(x.before, step), above(y.before, 1);
+            const Lanes<A, P> above_left(m * y.share_before() * x.share_before());
+            const Lanes<A, P> above_right(m * y.share_before() * x.share_after());
+            const Lanes<A, P> below_left(m * y.share_after() * x.share_before());
+            const Lanes<A, P> below_right(m * y.share_after() * x.share_after());
             UNROLL
             for (int k = 0; k < count; ++k) {
-                const T* upper = picture + static_cast<long long>(above[k]) * line;
-                const T* lower = picture + static_cast<long long>(below[k]) * line;
-                watch("read", first + k, upper + left[k], upper + right[k], lower + left[k], lower + right[k]);
-                on_top.add(above_left[k], Floats<A, V>::load(upper + left[k]));
-                on_top.add(above_right[k], Floats<A, V>::load(upper + right[k]));
-                at_bottom.add(below_left[k], Floats<A, V>::load(lower + left[k]));
-                at_bottom.add(below_right[k], Floats<A, V>::load(lower + right[k]));
-                watch("sum", first + k, (on_top + at_bottom)[0]);
+                const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
+                const T* lower = upper + next_line;
+                watch("read", first + k, upper, upper + next, lower, lower + next);
+                on_top.add(above_left[k], Floats<A, V>::load(upper));
+                on_top.add(above_right[k], Floats<A, V>::load(upper + next));
+                at_bottom.add(below_left[k], Floats<A, V>::load(lower));
+                at_bottom.add(below_right[k], Floats<A, V>::load(lower + next));
+                watch("sum", first + k, (sums[0] + sums[1])[0]);
             }
         }
-        (on_top + at_bottom).store(output + place.at_output + channel);
+        (sums[0] + sums[1]).store(output + place.at_output + channel);
     }
 }
 
-// The chain rule through the same sum. grad_input is added to, so it must start as zeros; its type is that of
-// the sums. Without a known KERNEL, grad_logits keeps dL/dm until all points of a softmax are known.
+// The chain rule through the same sum, point by point: first what the pixels say, then what they are told.
+// grad_input is added to, so it must start as zeros. Unless all points are worked out together, grad_logits keeps
+// dL/dm until the whole softmax is known; so both are of the type of the sums.
 template <typename T, int KERNEL, int V, int LANES, int WIDTH, int RULE>
 __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __restrict__ input,
                                const T* __restrict__ offset, const T* __restrict__ logits,
                                typename Accumulator<T>::type* grad_input, T* __restrict__ grad_offset,
-                               T* __restrict__ grad_logits, Layout layout) {
+                               typename Accumulator<T>::type* __restrict__ grad_logits, Layout layout) {
     using A = typename Accumulator<T>::type;
     constexpr int P = POINTS_AT_ONCE<A>;
+    constexpr bool ALL_AT_ONCE = KERNEL && KERNEL * KERNEL <= P;
     using F = Floats<A, P>;
     using C = Floats<A, V>;
     const Place<KERNEL, V, LANES, WIDTH> place(layout);  // no early return: shuffles need every thread
     const int step = layout.groups * place.channels, line = layout.width * step;
+    const int next = layout.width > 1 ? step : 0, next_line = layout.height > 1 ? line : 0;
     const bool writes = place.exists && place.lane == 0;
     logits += place.at_points, grad_logits += place.at_points;
-    const Modulation<A, P, KERNEL, RULE> modulation(logits, place.points);
-    F kept[KERNEL ? (KERNEL * KERNEL + P - 1) / P : 1];
+    const Modulation<A, P, ALL_AT_ONCE ? KERNEL : 0, RULE> modulation(logits, place.points);
+    F grad_m;
     A along = 0;  // sum_k m_k dL/dm_k, what a softmax takes away from every dL/dm_k
-    UNROLL
+    ROLLED
     for (int first = 0; first < place.points; first += P) {
         const int count = min(P, place.points - first);
-        const F m = modulation(logits, first, place.points);
         F x_position, y_position;
         sampling_points(layout, place, offset, first, x_position, y_position);
         const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
-        const Wholes<P> left(x.before, step), right(x.after, step), above(y.before, 1), below(y.after, 1);
-        const Lanes<A, P> weight_ul(m * y.share_before * x.share_before), weight_ur(m * y.share_before * x.share_after);
-        const Lanes<A, P> weight_ll(m * y.share_after * x.share_before), weight_lr(m * y.share_after * x.share_after);
-        C ul[P], ur[P], ll[P], lr[P];  // what each corner, upper left to lower right, adds to dL, channel by channel
-        UNROLL
-        for (int k = 0; k < count; ++k) ul[k] = ur[k] = ll[k] = lr[k] = C(0);
+        const Wholes<P> left(x.before, step), above(y.before, 1);
+        CornerDots<A, V, P> dots;  // dL/dy . x at each corner
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
+            const T* picture = input + place.at_input + channel;
             UNROLL
             for (int k = 0; k < count; ++k) {
-                const long long upper = place.at_input + channel + static_cast<long long>(above[k]) * line;
-                const long long lower = place.at_input + channel + static_cast<long long>(below[k]) * line;
-                ul[k] = multiply_add(grad, C::load(input + upper + left[k]), ul[k]);
-                ur[k] = multiply_add(grad, C::load(input + upper + right[k]), ur[k]);
-                ll[k] = multiply_add(grad, C::load(input + lower + left[k]), ll[k]);
-                lr[k] = multiply_add(grad, C::load(input + lower + right[k]), lr[k]);
-                watch("add", first + k, grad_input + upper + left[k], grad_input + lower + right[k]);
-                grad.scaled_add_to(grad_input + upper + left[k], weight_ul[k]);
-                grad.scaled_add_to(grad_input + upper + right[k], weight_ur[k]);
-                grad.scaled_add_to(grad_input + lower + left[k], weight_ll[k]);
-                grad.scaled_add_to(grad_input + lower + right[k], weight_lr[k]);
+                const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
+                const T* lower = upper + next_line;
+                dots.add(k, grad, C::load(upper), C::load(upper + next), C::load(lower), C::load(lower + next));
             }
         }
-        const F d_ul = row_sums(ul, count), d_ur = row_sums(ur, count);
-        const F d_ll = row_sums(ll, count), d_lr = row_sums(lr, count);
-        const F on_top = x.share_before * d_ul + x.share_after * d_ur;
-        const F at_bottom = x.share_before * d_ll + x.share_after * d_lr;
-        const F slope_x = y.share_before * (x.slope_before * d_ul + x.slope_after * d_ur)
-                        + y.share_after * (x.slope_before * d_ll + x.slope_after * d_lr);
-        const F slope_y = y.slope_before * on_top + y.slope_after * at_bottom;
+        const F m = modulation(logits, first, place.points);
+        F d_ul, d_ur, d_ll, d_lr;  // from upper left to lower right
+        dots.read(d_ul, d_ur, d_ll, d_lr);
+        const F on_top = x.share_before() * d_ul + x.share_after() * d_ur;
+        const F at_bottom = x.share_before() * d_ll + x.share_after() * d_lr;
+        const F slope_x = y.share_before() * (x.slope_before() * d_ul + x.slope_after() * d_ur)
+                        + y.share_after() * (x.slope_before() * d_ll + x.slope_after() * d_lr);
+        const F slope_y = y.slope_before() * on_top + y.slope_after() * at_bottom;
         const F stretch = m * F(static_cast<A>(layout.offset_scale));
-        const F grad_m = over_lanes<LANES>(y.share_before * on_top + y.share_after * at_bottom);
         const F grad_x = over_lanes<LANES>(stretch * slope_x), grad_y = over_lanes<LANES>(stretch * slope_y);
+        grad_m = over_lanes<LANES>(y.share_before() * on_top + y.share_after() * at_bottom);
         along += (m * grad_m).sum();
-        if (KERNEL) kept[first / P] = grad_m;
-        if (!writes) continue;
-        F::store_pairs(grad_offset + 2 * (place.at_points + first), count, grad_x, grad_y);
-        if (!KERNEL) grad_m.store_some(grad_logits + first, count);
+        if (writes) {
+            F::store_pairs(grad_offset + 2 * (place.at_points + first), count, grad_x, grad_y);
+            if (RULE == SIGMOID) (m * (F(1) - m) * grad_m).store_some(grad_logits + first, count);
+            else if (RULE == NONE || !ALL_AT_ONCE) grad_m.store_some(grad_logits + first, count);
+        }
+        const Lanes<A, P> weight_ul(m * y.share_before() * x.share_before());
+        const Lanes<A, P> weight_ur(m * y.share_before() * x.share_after());
+        const Lanes<A, P> weight_ll(m * y.share_after() * x.share_before());
+        const Lanes<A, P> weight_lr(m * y.share_after() * x.share_after());
+        for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
+            const C grad = C::load(grad_output + place.at_output + channel);
+            A* picture = grad_input + place.at_input + channel;
+            UNROLL
+            for (int k = 0; k < count; ++k) {
+                A* upper = picture + static_cast<long long>(above[k]) * line + left[k];
+                A* lower = upper + next_line;
+                watch("add", first + k, upper, lower + next);
+                grad.scaled_add_to(upper, weight_ul[k]), grad.scaled_add_to(upper + next, weight_ur[k]);
+                grad.scaled_add_to(lower, weight_ll[k]), grad.scaled_add_to(lower + next, weight_lr[k]);
+            }
+        }
     }
-    if (!writes) return;
-    UNROLL
+    if (RULE != SOFTMAX || !writes) return;
+    ROLLED
     for (int first = 0; first < place.points; first += P) {
         const F m = modulation(logits, first, place.points);
-        F grad = KERNEL ? kept[first / P] : F::load_some(grad_logits + first, place.points - first, A(0));
-        if (RULE == SOFTMAX) grad = m * (grad - F(along));
-        if (RULE == SIGMOID) grad = m * (F(1) - m) * grad;
-        grad.store_some(grad_logits + first, place.points - first);
+        if (!ALL_AT_ONCE) grad_m = F::load_some(grad_logits + first, place.points - first, A(0));
+        (m * (grad_m - F(along))).store_some(grad_logits + first, place.points - first);
     }
 }

@@ -12,9 +12,13 @@ template <typename... Values> __device__ inline void watch(const char*, Values..
 #endif
 
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 // How many sampling points a thread works out at once. One keeps the registers few.
 template <typename A> constexpr int POINTS_AT_ONCE = 1;
+
+// How many sums run side by side, as each addition waits for the one before: here other threads go on meanwhile.
+constexpr int SUMS = 1;
 
 // Sums are kept in float, whatever the tensors are made of; in double for double.
 template <typename T> struct Accumulator { using type = float; };
@@ -117,6 +121,7 @@ LANE_BY_LANE(operator-(Floats<A, N> a, Floats<A, N> b), a[i] - b[i])
 LANE_BY_LANE(operator*(Floats<A, N> a, Floats<A, N> b), a[i] * b[i])
 LANE_BY_LANE(operator/(Floats<A, N> a, Floats<A, N> b), a[i] / b[i])
 LANE_BY_LANE(floor(Floats<A, N> a), floor(a[i]))
+LANE_BY_LANE(magnitude(Floats<A, N> a), fabs(a[i]))
 LANE_BY_LANE(exp(Floats<A, N> a), exp(a[i]))
 LANE_BY_LANE(minimum(Floats<A, N> a, A b), min(a[i], b))
 LANE_BY_LANE(maximum(Floats<A, N> a, A b), max(a[i], b))  // b where a is not a number
@@ -137,13 +142,21 @@ template <int N> struct Wholes {
     __device__ int operator[](int i) const { return value[i]; }
 };
 
-// The sum of every row, lane by lane.
-template <typename A, int N, int ROWS>
-__device__ inline Floats<A, ROWS> row_sums(const Floats<A, N> (&row)[ROWS], int count) {
-    Floats<A, ROWS> sums;
-    for (int k = 0; k < count; ++k) sums.value[k] = row[k].sum();
-    return sums;
-}
+// For P points the products <grad, x>, summed over N channels, with what was read at their four corners: upper
+// left, upper right, lower left, lower right.
+template <typename A, int N, int P> struct CornerDots {
+    Floats<A, P> ul, ur, ll, lr;
+    __device__ CornerDots() : ul(0), ur(0), ll(0), lr(0) {}
+    __device__ void add(int k, Floats<A, N> grad, Floats<A, N> a, Floats<A, N> b, Floats<A, N> c, Floats<A, N> d) {
+        for (int i = 0; i < N; ++i) {
+            ul.value[k] += grad[i] * a[i], ur.value[k] += grad[i] * b[i];
+            ll.value[k] += grad[i] * c[i], lr.value[k] += grad[i] * d[i];
+        }
+    }
+    __device__ void read(Floats<A, P>& a, Floats<A, P>& b, Floats<A, P>& c, Floats<A, P>& d) const {
+        a = ul, b = ur, c = ll, d = lr;
+    }
+};
 
 // The sums over the LANES neighbouring threads that share a group; each of them gets all.
 template <int LANES, typename A, int N> __device__ inline Floats<A, N> over_lanes(Floats<A, N> sums) {

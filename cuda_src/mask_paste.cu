@@ -30,18 +30,18 @@ __global__ void paste_masks(const float* __restrict__ scores, const float* __res
     const int left = max(0.0f, floorf(x1) - 1), right = min(static_cast<float>(canvas.width), ceilf(x2) + 1);
     const Axis<float, 1> y(in_mask(Floats<float, 1>(row), y1, y2, size), size);
     const float* above = scores + (static_cast<long long>(blockIdx.z) * size + static_cast<int>(y.before[0])) * size;
-    const float* below = scores + (static_cast<long long>(blockIdx.z) * size + static_cast<int>(y.after[0])) * size;
+    const float* below = scores + (static_cast<long long>(blockIdx.z) * size + static_cast<int>(y.after()[0])) * size;
     bool* line = picture + (static_cast<long long>(blockIdx.z) * canvas.height + row) * canvas.width;
     const int step = P * gridDim.x * blockDim.x;
     for (int column = left + P * (blockIdx.x * blockDim.x + threadIdx.x); column < right; column += step) {
         const Axis<float, P> x(in_mask(F::counting_from(0) + F(column), x1, x2, size), size);
-        const Wholes<P> before(x.before, 1), after(x.after, 1);
-        const Lanes<float, P> share_before(x.share_before), share_after(x.share_after);
+        const Wholes<P> before(x.before, 1), after(x.after(), 1);
+        const Lanes<float, P> share_before(x.share_before()), share_after(x.share_after());
         for (int k = 0; k < P && column + k < right; ++k) {
-            const float value = above[before[k]] * (y.share_before[0] * share_before[k])
-                              + above[after[k]] * (y.share_before[0] * share_after[k])
-                              + below[before[k]] * (y.share_after[0] * share_before[k])
-                              + below[after[k]] * (y.share_after[0] * share_after[k]);
+            const float value = above[before[k]] * (y.share_before()[0] * share_before[k])
+                              + above[after[k]] * (y.share_before()[0] * share_after[k])
+                              + below[before[k]] * (y.share_after()[0] * share_before[k])
+                              + below[after[k]] * (y.share_after()[0] * share_after[k]);
             line[column + k] = value >= canvas.threshold;
         }
     }

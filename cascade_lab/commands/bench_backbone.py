@@ -1,9 +1,10 @@
-"""A whole InternImage-T measured: our DCNv3 kernels against the same backbone over ``grid_sample``."""
+"""A whole InternImage-T measured: our DCNv3 kernels against the usual way over ``grid_sample``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cascade_lab.backbones.internimage import InternImage, InternImageConfig
+from cascade_lab.commands.bench_baselines import usual_dcnv3
 from cascade_lab.commands.bench_timing import (
     Clock,
     CudaClock,
@@ -21,6 +23,7 @@ from cascade_lab.commands.bench_timing import (
     machine,
     short,
 )
+from cascade_lab.layers.dcnv3 import DCNv3
 from cascade_lab.ops.dcnv3 import Backend
 
 # InternImage-T as published (InternImage, table 1): pre-norm with layer scale.
@@ -51,7 +54,7 @@ def bench_backbone(
     torch.set_num_threads(1)
     try:
         pixels = picture(side, device)
-        theirs, mine = build(config, "grid_sample", device), build(config, ours, device)
+        theirs, mine = as_usual(build(config, ours, device)), build(config, ours, device)
         contestants = {
             "grid_sample forward": forward(theirs, pixels),
             "our forward": forward(mine, pixels),
@@ -80,6 +83,14 @@ def build(config: InternImageConfig, backend: Backend, device: str) -> InternIma
     for name, parameter in model.named_parameters():
         if name.endswith(("dcn.offset.weight", "dcn.modulation.weight")):
             torch.nn.init.normal_(parameter, std=OFFSET_STD)
+    return model
+
+
+def as_usual(model: InternImage) -> InternImage:
+    """Let a backbone compute DCNv3 as it is usually done on a CPU."""
+    for module in model.modules():
+        if isinstance(module, DCNv3):
+            module.sample = partial(usual_dcnv3, groups=module.groups, softmax=True)
     return model
 
 

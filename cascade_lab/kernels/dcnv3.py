@@ -56,10 +56,11 @@ def backward(
     tensors = [_aligned(tensor) for tensor in (grad_output, input, offset, logits)]
     wide = torch.float64 if input.dtype == torch.float64 else torch.float32
     grad_input = torch.zeros_like(tensors[1], dtype=wide)
-    grad_offset, grad_logits = torch.empty_like(tensors[2]), torch.empty_like(tensors[3])
+    grad_logits = torch.empty_like(tensors[3], dtype=wide)
+    grad_offset = torch.empty_like(tensors[2])
     tensors += [grad_input, grad_offset, grad_logits]
     _run(machine, "dcnv3_backward", input, offset, settings, tensors)
-    return grad_input.to(input.dtype), grad_offset, grad_logits
+    return grad_input.to(input.dtype), grad_offset, grad_logits.to(input.dtype)
 
 
 def instance(kernel: str, machine: Machine, dtype: torch.dtype, settings: Settings, channels: int) -> str:

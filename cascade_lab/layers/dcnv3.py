@@ -50,17 +50,7 @@ class DCNv3(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         x = self.input_proj(input)  # (N, H, W, C)
         offset, logits, seen = self.look(input)
-        y = dcnv3(
-            x,
-            offset,
-            logits,
-            groups=self.groups,
-            kernel=self.kernel,
-            padding=self.kernel // 2,
-            offset_scale=self.offset_scale,
-            rule="softmax",
-            backend=self.backend,
-        )
+        y = self.sample(x, offset, logits)
         if self.center_scale is not None:
             share = self.center_scale(seen).sigmoid()  # (N, H, W, G)
             share = share.repeat_interleave(x.shape[-1] // self.groups, dim=-1)  # (N, H, W, C)
@@ -72,6 +62,20 @@ class DCNv3(nn.Module):
         seen = self.depthwise(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, C)
         seen = self.activation(self.depthwise_norm(seen))
         return self.offset(seen), self.modulation(seen), seen
+
+    def sample(self, x: Tensor, offset: Tensor, logits: Tensor) -> Tensor:
+        """Read (N, H, W, C) at the moved points and add up what was read, (N, H, W, C)."""
+        return dcnv3(
+            x,
+            offset,
+            logits,
+            groups=self.groups,
+            kernel=self.kernel,
+            padding=self.kernel // 2,
+            offset_scale=self.offset_scale,
+            rule="softmax",
+            backend=self.backend,
+        )
 
     def _initialise(self) -> None:
         """Start as a plain average over the regular grid: zero offsets, equal modulation."""

@@ -17,8 +17,10 @@
 #endif
 
 #define UNROLL _Pragma("GCC unroll 16")
+#define ROLLED
 
 template <typename A> constexpr int POINTS_AT_ONCE = 16;
+constexpr int SUMS = 2;
 
 template <typename T> struct Accumulator { using type = float; };
 template <> struct Accumulator<double> { using type = double; };
@@ -153,6 +155,7 @@ template <typename A, int N> struct Floats {
 #endif
         return a.value > b ? a.value : Floats(b).value;
     }
+    friend Floats magnitude(Floats a) { return a.value < 0 ? -a.value : a.value; }
     friend Floats where_equal(Floats a, Floats b, Floats then) { return a.value == b.value ? then.value : Vector{}; }
     friend Floats where_above(Floats a, A limit, Floats then) { return a.value > limit ? then.value : Vector{}; }
     friend Floats floor(Floats a) {
@@ -203,28 +206,53 @@ template <int N> struct Wholes {
     int operator[](int i) const { return value[i]; }
 };
 
-// Neighbours in two rows are added until every row is one number: half as many vectors after each round.
 template <typename V, size_t... I> inline V add_neighbours(V a, V b, std::index_sequence<I...>) {
     return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
 }
 
-template <typename A, int N, int ROWS> inline Floats<A, ROWS> row_sums(const Floats<A, N> (&row)[ROWS], int count) {
-    Floats<A, ROWS> sums(0);
-    if constexpr (N > 1 && N <= ROWS) {
-        using V = typename Floats<A, N>::Vector;
-        V left[ROWS];
-        for (int k = 0; k < ROWS; ++k) left[k] = k < count ? row[k].value : V{};
-#pragma GCC unroll 16
-        for (int rows = ROWS / 2; rows >= ROWS / N; rows /= 2)
-#pragma GCC unroll 16
-            for (int k = 0; k < rows; ++k)
-                left[k] = 2 * k < count ? add_neighbours(left[2 * k], left[2 * k + 1], std::make_index_sequence<N>()) : V{};
-        std::memcpy(&sums.value, left, sizeof(sums.value));
-    } else {
-        for (int k = 0; k < count; ++k) sums.value[k] = row[k].sum();
+// Neighbours are added until every sum is one number. The four corners of a point become one vector at once,
+// so that all points fit into registers; then vectors of neighbouring points become one, until none is left.
+template <typename A, int N, int P, bool BY_HALVES = (N >= 4 && N <= 4 * P)> struct CornerDots {
+    using V = typename Floats<A, N>::Vector;
+    V kept[P];
+
+    CornerDots() {
+        UNROLL
+        for (int k = 0; k < P; ++k) kept[k] = V{};
     }
-    return sums;
-}
+    static V halves(V a, V b) { return add_neighbours(a, b, std::make_index_sequence<N>()); }
+    void add(int k, Floats<A, N> grad, Floats<A, N> a, Floats<A, N> b, Floats<A, N> c, Floats<A, N> d) {
+        const V upper = halves((grad * a).value, (grad * b).value), lower = halves((grad * c).value, (grad * d).value);
+        kept[k] += halves(upper, lower);  // N / 4 numbers for each corner
+    }
+    void read(Floats<A, P>& a, Floats<A, P>& b, Floats<A, P>& c, Floats<A, P>& d) {
+        UNROLL
+        for (int rows = P / 2; rows >= 4 * P / N; rows /= 2) {
+            UNROLL
+            for (int k = 0; k < rows; ++k) kept[k] = halves(kept[2 * k], kept[2 * k + 1]);
+        }
+        A corners[4 * P], left[2 * P], right[2 * P];  // of point 0, of point 1, ...; then by column
+        std::memcpy(corners, kept, sizeof(corners));
+        Floats<A, P> x, y;
+        for (int half : {0, 1}) {
+            Floats<A, P>::load_pairs(corners + 2 * P * half, P, x, y);
+            x.store(left + P * half), y.store(right + P * half);
+        }
+        Floats<A, P>::load_pairs(left, P, a, c);
+        Floats<A, P>::load_pairs(right, P, b, d);
+    }
+};
+template <typename A, int N, int P> struct CornerDots<A, N, P, false> {
+    Floats<A, P> ul, ur, ll, lr;
+    CornerDots() : ul(0), ur(0), ll(0), lr(0) {}
+    void add(int k, Floats<A, N> grad, Floats<A, N> a, Floats<A, N> b, Floats<A, N> c, Floats<A, N> d) {
+        ul.value[k] += (grad * a).sum(), ur.value[k] += (grad * b).sum();
+        ll.value[k] += (grad * c).sum(), lr.value[k] += (grad * d).sum();
+    }
+    void read(Floats<A, P>& a, Floats<A, P>& b, Floats<A, P>& c, Floats<A, P>& d) const {
+        a = ul, b = ur, c = ll, d = lr;
+    }
+};
 
 // On a CPU a thread holds all channels of its group.
 template <int LANES, typename A, int N> inline Floats<A, N> over_lanes(Floats<A, N> sums) {

@@ -133,8 +133,6 @@ def check(case: Case, found: Mapping[str, Tensor], right: Mapping[str, Tensor]) 
     for name, values in right.items():
         assert not found[name].isnan().any(), f"{name} is not all written"
         allowed = TOLERANCE[found[name].dtype]
-        if name == "grad_logits" and case.settings.kernel != (3, 3):
-            allowed *= 2  # the kernel puts dL/dm down there first, so it is rounded twice
         error = float((found[name].to(DOUBLE) - values).abs().max() / values.abs().max())
         assert error <= allowed, f"{name}: {error:.1e} of the largest"
 
@@ -199,7 +197,7 @@ def test_touches_its_tensors_only(dtype: torch.dtype, case: Case, side: Side):
     assert all(tensor.data_ptr() % 16 == 0 for tensor in given), "sizes must be multiples of 16 bytes"
     with FencedOutputs(side):
         found = emulated(case, given)
-    assert is_fenced(found["output"]) and is_fenced(found["grad_offset"]) and is_fenced(found["grad_logits"])
+    assert is_fenced(found["output"]) and is_fenced(found["grad_offset"])
     check(case, found, expected(case, plain))
 
 
