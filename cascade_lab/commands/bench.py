@@ -1,4 +1,4 @@
-"""Measure the kernels on this machine: ``cascade-lab bench dcnv3`` and ``cascade-lab bench backbone``."""
+"""Measure the kernels on this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cascade_lab.commands import bench_backbone, bench_dcnv3
+from cascade_lab.commands import bench_backbone, bench_dcnv3, bench_roi_align, bench_training
 from cascade_lab.errors import InputError
 from cascade_lab.kernels import cupy_backend, host_compiler
 from cascade_lab.overrides import override, split_named
 from cascade_lab.viz.bench import ratio_bars
 
-USAGE = """usage: cascade-lab bench dcnv3|backbone [options]
+USAGE = """usage: cascade-lab bench WHAT [options]
 
   dcnv3          the operator: our kernels, the usual way over grid_sample, torchvision
   backbone       a whole InternImage-T at 512 x 512: our kernels, grid_sample
+  roi_align      RoIAlign over a pyramid: our kernels, torchvision
+  training       a step of `make demo` (CPU): our kernels, grid_sample and torchvision
   --device D     cpu or cuda (default: cpu)
   --json         rows and machine as JSON
   --output FILE  dcnv3 only: draw the ratios, as PNG or SVG
+  --root DIR     training only: the pictures (default: data/shapes)
   --quick        fewer repetitions, and float32 only
 
 All are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
 them less; on a GPU they are between CUDA events, with the bandwidth of a copy beside them."""
 
-WHAT = ("dcnv3", "backbone")
+WHAT = ("dcnv3", "backbone", "roi_align", "training")
 
 
 class Column(NamedTuple):
@@ -41,12 +44,12 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("forward", "ms", "forward_ms"),
-    Column("", "grid_sample", "forward_ratio"),
+    Column("", "others", "forward_ratio"),
     Column("", "on the wall", "forward_wall_ratio"),
     Column("", "torchvision", "forward_ratio_to_torchvision"),
     Column("", "of a copy", "forward_share_of_copy"),
     Column("+ backward", "ms", "forward_backward_ms"),
-    Column("", "grid_sample", "forward_backward_ratio"),
+    Column("", "others", "forward_backward_ratio"),
     Column("", "on the wall", "forward_backward_wall_ratio"),
     Column("", "of a copy", "forward_backward_share_of_copy"),
     Column("", "rounds", "rounds"),
@@ -58,6 +61,7 @@ class BenchOptions:
     device: str = "cpu"
     json: bool = False
     output: str = ""
+    root: str = "data/shapes"
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -78,9 +82,18 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"arguments: name one thing to measure, such as {' or '.join(near)}")
     (options,) = override((BenchOptions(),), rest)
     _check(options)
-    if named[0] == "backbone":
-        if options.output:
-            raise InputError("option --output: backbone draws nothing; leave it out")
+    if options.output and named[0] != "dcnv3":
+        raise InputError(f"option --output: {named[0]} draws nothing; leave it out")
+    if named[0] == "training":
+        if options.device != "cpu":
+            raise InputError("option --device: training is measured on the CPU only; leave it out")
+        effort = bench_training.QUICK if options.quick else bench_training.EFFORT
+        found = bench_training.bench_training(options.root, effort)
+    elif named[0] == "roi_align":
+        threads = [1] if options.device == "cuda" else bench_dcnv3.all_threads()
+        effort = bench_roi_align.QUICK if options.quick else bench_roi_align.EFFORT
+        found = bench_roi_align.bench_roi_align(options.device, threads, effort)
+    elif named[0] == "backbone":
         effort = bench_backbone.QUICK if options.quick else bench_backbone.EFFORT
         found = bench_backbone.bench_backbone(options.device, effort=effort)
     else:
@@ -107,7 +120,8 @@ def as_text(found: Mapping[str, Any]) -> str:
         if all(row["threads"] == 1 for row in rows):
             columns = [column for column in columns if "wall" not in column.key]
         lines += ["", title]
-        for heading in ([c.over for c in columns], [c.heading for c in columns]):
+        named = [rows[0].get("against", "others") if c.heading == "others" else c.heading for c in columns]
+        for heading in ([c.over for c in columns], named):
             lines.append((" " * 16 + "".join(f"{word:>13}" for word in heading)).rstrip())
         for row in rows:
             cells = [f"{_number(row[column.key]):>13}" for column in columns]

@@ -124,18 +124,18 @@ def interleave(
     return Times(counted if rounds else {name: [sample] for name, sample in first.items()})
 
 
-def compared(times: Times) -> dict[str, Any]:
-    """Return our milliseconds, those of grid_sample, and their ratios, of both passes.
+def compared(times: Times, other: str = "grid_sample") -> dict[str, Any]:
+    """Return our milliseconds, those of ``other``, and their ratios, of both passes.
 
-    The contestants must be called "our forward", "our both" and the same with "grid_sample".
+    The contestants must be called "our forward", "our both" and the same with the name of ``other``.
     """
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"against": other}
     for name, key in (("forward", "forward"), ("both", "forward_backward")):
-        ours, theirs = f"our {name}", f"grid_sample {name}"
+        ours, theirs = f"our {name}", f"{other} {name}"
         told[f"{key}_ratio"] = times.cpu(theirs) / times.cpu(ours)
         told[f"{key}_wall_ratio"] = times.wall(theirs) / times.wall(ours)
         told[f"{key}_ms"] = times.cpu(ours)
-        told[f"grid_sample_{key}_ms"] = times.cpu(theirs)
+        told[f"{other}_{key}_ms"] = times.cpu(theirs)
     return {**told, "rounds": times.rounds}
 
 

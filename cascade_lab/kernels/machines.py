@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Literal
 
@@ -11,9 +14,26 @@ from cascade_lab.kernels.host_compiler import CompileError
 Machine = Literal["cpu", "cuda", "emulator"]
 
 
+_off: ContextVar[bool] = ContextVar("kernels switched off", default=False)
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Within it everything that is left to choose runs as plain PyTorch: to compare."""
+    token = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
+def are_switched_off() -> bool:
+    return _off.get()
+
+
 def machine_for(device: str) -> Machine | None:
     """Return what runs the kernels for tensors of a device type; None where plain PyTorch has to."""
-    if obstacle(device):
+    if are_switched_off() or obstacle(device):
         return None
     return "cuda" if device == "cuda" else "cpu"
 

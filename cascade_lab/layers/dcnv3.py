@@ -63,10 +63,10 @@ class DCNv3(nn.Module):
         seen = self.activation(self.depthwise_norm(seen))
         return self.offset(seen), self.modulation(seen), seen
 
-    def sample(self, x: Tensor, offset: Tensor, logits: Tensor) -> Tensor:
+    def sample(self, input: Tensor, offset: Tensor, logits: Tensor) -> Tensor:
         """Read (N, H, W, C) at the moved points and add up what was read, (N, H, W, C)."""
         return dcnv3(
-            x,
+            input,
             offset,
             logits,
             groups=self.groups,

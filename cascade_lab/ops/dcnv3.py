@@ -135,7 +135,14 @@ def dcnv3_grid_sample(
 @torch.compiler.assume_constant_result
 def choose(device: str, dtype: torch.dtype) -> Backend:
     """Return what "auto" takes for tensors of a device type, and say so the first time."""
+    if machines.are_switched_off():
+        return plain(dtype)
     return why(device, dtype)[0]
+
+
+def plain(dtype: torch.dtype) -> Backend:
+    """Return what "auto" takes where there are no kernels."""
+    return "reference" if dtype == torch.float64 else "grid_sample"
 
 
 @lru_cache
@@ -144,7 +151,6 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
 
     Raises RuntimeError where the kernels run and compute something else than the reference.
     """
-    slow: Backend = "reference" if dtype == torch.float64 else "grid_sample"
     obstacle = machines.obstacle(device)
     if dtype not in kernels.ELEMENT:
         obstacle = f"there are no kernels for {dtype}"
@@ -156,7 +162,7 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
             obstacle = str(error)
     if obstacle:
         log.warning("DCNv3 runs as plain PyTorch, many times slower (%s); see cascade-lab doctor", obstacle)
-        return slow, obstacle
+        return plain(dtype), obstacle
     reason = (
         "CuPy and a GPU are there"
         if machine == "cuda"

@@ -162,6 +162,8 @@ def _level_by_level(
 @torch.compiler.assume_constant_result
 def choose(device: str, dtype: torch.dtype) -> Backend:
     """Return what "auto" takes for tensors of a device type."""
+    if machines.are_switched_off():
+        return "torchvision"
     if device == "cuda" and torch.are_deterministic_algorithms_enabled():
         return "torchvision"  # the kernels add atomically on a GPU; torchvision has another way then
     return why(device, dtype)[0]

@@ -8,13 +8,14 @@ import torch
 from torch.testing import assert_close
 
 from cascade_lab import cli
-from cascade_lab.commands import bench, bench_backbone, bench_dcnv3
+from cascade_lab.commands import bench, bench_backbone, bench_dcnv3, bench_roi_align
 from cascade_lab.commands.bench_baselines import torchvision_dcnv3, usual_dcnv3
 from cascade_lab.commands.bench_dcnv3 import Case, Shape
 from cascade_lab.commands.bench_timing import Effort, HostClock, Sample, Times, compared, interleave
 from cascade_lab.errors import InputError
-from cascade_lab.kernels import cupy_backend, host_compiler
-from cascade_lab.ops.dcnv3 import modulate
+from cascade_lab.kernels import cupy_backend, host_compiler, machines
+from cascade_lab.ops import roi_align
+from cascade_lab.ops.dcnv3 import choose, modulate
 from cascade_lab.ops.dcnv3_reference import dcnv3_reference
 from cascade_lab.viz.bench import ratio_bars
 from tests.tiny_detector import BACKBONE
@@ -158,7 +159,7 @@ def tiny(monkeypatch):
 
 KEYS = {
     "name", "shape", "dtype", "threads", "backend", "softmax", "rounds", "forward_ratio",
-    "forward_wall_ratio", "forward_ms", "grid_sample_forward_ms", "forward_backward_ratio",
+    "against", "forward_wall_ratio", "forward_ms", "grid_sample_forward_ms", "forward_backward_ratio",
     "forward_backward_wall_ratio", "forward_backward_ms", "grid_sample_forward_backward_ms",
     "forward_ratio_to_torchvision", "torchvision_forward_ms",
 }  # fmt: skip
@@ -284,3 +285,40 @@ def test_refuses_a_device_without_kernels(monkeypatch):
     monkeypatch.setenv("CXX", "/nonexistent")
     with pytest.raises(InputError, match="no C\\+\\+ compiler"):
         bench.main(["dcnv3"])
+
+
+# --- RoIAlign and a training step
+
+
+@NEEDS_COMPILER
+def test_roi_align_rows():
+    shapes = {"tiny": bench_roi_align.Shape(2, 64, 4, 9, 3)}
+    found = bench_roi_align.bench_roi_align("cpu", [1], ONCE, shapes=shapes)
+    (row,) = found["rows"]
+    assert (row["name"], row["threads"], row["against"]) == ("tiny", 1, "torchvision")
+    assert row["forward_backward_ratio"] == pytest.approx(
+        row["torchvision_forward_backward_ms"] / row["forward_backward_ms"], rel=2e-3
+    )
+    assert "torchvision" in bench.as_text(found)
+
+
+@NEEDS_COMPILER
+def test_roi_align_contestants_agree():
+    maps, rois, grad = bench_roi_align.tensors(bench_roi_align.Shape(2, 64, 4, 9, 3), "cpu")
+    ours, theirs = (bench_roi_align.calls(maps, rois, grad, backend) for backend in ("cpu", "torchvision"))
+    assert_close(ours["forward"](), theirs["forward"](), atol=1e-5, rtol=1e-4)
+
+
+def test_training_needs_pictures(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        bench.main(["training", "--root", str(tmp_path / "nothing")])
+
+
+@NEEDS_COMPILER
+def test_switched_off_means_plain_pytorch():
+    assert choose("cpu", torch.float32) == "cpu"
+    with machines.switched_off():
+        assert (choose("cpu", torch.float32), choose("cpu", torch.float64)) == ("grid_sample", "reference")
+        assert roi_align.choose("cpu", torch.float32) == "torchvision"
+        assert machines.machine_for("cpu") is None
+    assert machines.machine_for("cpu") == "cpu"
