@@ -1,4 +1,4 @@
-# demo      make pictures, train a small cascade, evaluate it, write a report (about 10 minutes)
+# demo      make pictures, train a small cascade, evaluate it, write a report (about 6 minutes)
 # lab       open the first notebook in JupyterLab
 # test      the quick tests        test-all  every test, slow and browser ones too
 # check     formatting, lint and types
