@@ -26,7 +26,7 @@ class CupyKernel:
         self._function = function
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]) -> None:
-        import cupy
+        import cupy  # pyright: ignore[reportMissingImports]  (an extra)
 
         self.signature.marshal(args)
         with cupy.cuda.Stream.from_external(torch.cuda.current_stream()):
@@ -44,7 +44,7 @@ def why_not() -> str:
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     try:
-        import cupy
+        import cupy  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError as error:
         return f"CuPy is not installed ({error}); install cascade_lab[cuda13] or cascade_lab[cuda12]"
     return "" if cupy.cuda.is_available() else "CuPy finds no CUDA device (cupy.cuda.is_available() is false)"
@@ -55,7 +55,7 @@ def facts() -> dict[str, Any]:
     the architectures that it compiles for, and what went wrong on the way."""
     found = {"version": None, "finds_gpu": False, "nvrtc": None, "architectures": [], "problem": ""}
     try:
-        import cupy
+        import cupy  # pyright: ignore[reportMissingImports]  (an extra)
 
         found |= {"version": cupy.__version__, "finds_gpu": bool(cupy.cuda.is_available())}
         found["nvrtc"] = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
@@ -75,7 +75,7 @@ def load(file: str, kernels: tuple[str, ...]) -> dict[str, CupyKernel]:
 
 @lru_cache
 def _load(file: str, kernels: tuple[str, ...], device: int) -> dict[str, CupyKernel]:
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  (an extra)
 
     text = source.read(file)
     module = cupy.RawModule(code=text, options=FLAGS, name_expressions=kernels)

@@ -13,18 +13,11 @@ import torch
 from torch import Tensor
 
 from cascade_lab.kernels import cpu_backend, cupy_backend, emulator, source
-from cascade_lab.kernels.machines import Machine
+from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine
 
 FILE = "dcnv3.cu"
 KERNELS = ("dcnv3_forward", "dcnv3_backward")
 Rule = Literal["none", "softmax", "sigmoid"]
-ELEMENT = {
-    torch.float32: "float",
-    torch.float64: "double",
-    torch.float16: "__half",
-    torch.bfloat16: "__nv_bfloat16",
-}
-GPU_THREADS = 256  # of a block
 CPU_PIXELS = 64  # of a block: as many as have their inputs, offsets and outputs in the first cache together
 
 

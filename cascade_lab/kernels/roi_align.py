@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from cascade_lab.kernels import cpu_backend, cupy_backend, emulator, source
-from cascade_lab.kernels.dcnv3 import ELEMENT, GPU_THREADS
-from cascade_lab.kernels.machines import Machine
+from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine
 
 FILE = "roi_align.cu"
 KERNELS = ("roi_align_forward", "roi_align_backward")

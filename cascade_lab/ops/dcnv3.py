@@ -6,7 +6,6 @@ The kernels are a ``torch.library`` operator with a backward operator of its own
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cascade_lab.kernels import dcnv3 as kernels
-from cascade_lab.kernels import host_compiler, machines
+from cascade_lab.kernels import machines
 from cascade_lab.kernels.dcnv3 import Rule, Settings
-from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.dcnv3_reference import Pair, as_pair, dcnv3_reference, output_size, sampling_points
 
@@ -151,23 +149,10 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
 
     Raises RuntimeError where the kernels run and compute something else than the reference.
     """
-    obstacle = machines.obstacle(device)
-    if dtype not in kernels.ELEMENT:
-        obstacle = f"there are no kernels for {dtype}"
-    machine = "cuda" if device == "cuda" else "cpu"
-    if not obstacle:
-        try:
-            self_check(machine, dtype)
-        except CompileError as error:
-            obstacle = str(error)
-    if obstacle:
-        log.warning("DCNv3 runs as plain PyTorch, many times slower (%s); see cascade-lab doctor", obstacle)
-        return plain(dtype), obstacle
-    reason = (
-        "CuPy and a GPU are there"
-        if machine == "cuda"
-        else f"a C++ compiler is there: {host_compiler.find()}"
-    )
+    machine, reason = machines.tried(device, dtype, self_check)
+    if machine is None:
+        log.warning("DCNv3 runs as plain PyTorch, many times slower (%s); see cascade-lab doctor", reason)
+        return plain(dtype), reason
     log.info("DCNv3 runs on the %s kernels (%s)", machine, reason)
     return machine, reason
 
@@ -190,14 +175,7 @@ def self_check(machine: Machine, dtype: torch.dtype = torch.float32) -> float:
             output = dcnv3(*leaves, groups=1, rule="softmax", backend=cast(Backend, backend))
             grads = torch.autograd.grad(output, leaves, grad.to(device, dtype).to(kind))
             found.append([output.detach(), *grads])
-    errors = [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True)]
-    allowed = 64 * torch.finfo(dtype).eps
-    if not max(errors) < allowed:
-        raise RuntimeError(
-            f"the DCNv3 kernels ({machine}, {dtype}) differ from the reference by {max(errors):.1e} (allowed"
-            f" {allowed:.1e}): do not train with them; report it with the output of cascade-lab doctor --json"
-        )
-    return max(errors)
+    return machines.largest_error("DCNv3", machine, *found)
 
 
 @torch.library.custom_op("cascade_lab::dcnv3", mutates_args=())
@@ -215,7 +193,7 @@ def _forward(
     machine: str,
 ) -> Tensor:
     settings = _settings(groups, kernel, stride, dilation, padding, offset_scale, rule)
-    with _on_device_of(input):
+    with machines.on_device_of(input):
         tensors = (input.contiguous(), offset.contiguous(), logits.contiguous())
         return kernels.forward(cast(Machine, machine), *tensors, settings)
 
@@ -246,7 +224,7 @@ def _backward(
             " torch.use_deterministic_algorithms off"
         )
     settings = _settings(groups, kernel, stride, dilation, padding, offset_scale, rule)
-    with _on_device_of(input):
+    with machines.on_device_of(input):
         tensors = (grad_output.contiguous(), input.contiguous(), offset.contiguous(), logits.contiguous())
         return kernels.backward(cast(Machine, machine), *tensors, settings)
 
@@ -286,10 +264,6 @@ def _settings(groups, kernel, stride, dilation, padding, offset_scale, rule) -> 
         offset_scale=offset_scale,
         rule=rule,
     )
-
-
-def _on_device_of(tensor: Tensor):
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _check(input: Tensor, offset: Tensor, modulation: Tensor, settings: Settings) -> None:

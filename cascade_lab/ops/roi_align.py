@@ -7,7 +7,6 @@ at once, as a ``torch.library`` operator.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from cascade_lab.kernels import machines
 from cascade_lab.kernels import roi_align as kernels
-from cascade_lab.kernels.host_compiler import CompileError
 from cascade_lab.kernels.machines import Machine
 from cascade_lab.ops.boxes import at_least_float32
 
@@ -175,19 +173,11 @@ def why(device: str, dtype: torch.dtype) -> tuple[Backend, str]:
 
     Raises RuntimeError where the kernels run and compute something else than the reference.
     """
-    obstacle = machines.obstacle(device)
-    if dtype not in kernels.ELEMENT:
-        obstacle = f"there are no kernels for {dtype}"
-    machine = "cuda" if device == "cuda" else "cpu"
-    if not obstacle:
-        try:
-            self_check(machine, dtype)
-        except CompileError as error:
-            obstacle = str(error)
-    if obstacle:
-        log.info("RoIAlign is torchvision's, level by level (%s)", obstacle)
-        return "torchvision", obstacle
-    return machine, "CuPy and a GPU are there" if machine == "cuda" else "a C++ compiler is there"
+    machine, reason = machines.tried(device, dtype, self_check)
+    if machine is None:
+        log.info("RoIAlign is torchvision's, level by level (%s)", reason)
+        return "torchvision", reason
+    return machine, reason
 
 
 def self_check(machine: Machine, dtype: torch.dtype = torch.float32) -> float:
@@ -210,15 +200,7 @@ def self_check(machine: Machine, dtype: torch.dtype = torch.float32) -> float:
             )
             grad = (torch.arange(pooled.numel()) * 0.73).sin().view(pooled.shape).to(device, dtype).to(kind)
             found.append([pooled.detach(), *torch.autograd.grad(pooled, maps, grad)])
-    errors = [float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True)]
-    allowed = 64 * torch.finfo(dtype).eps
-    if not max(errors) < allowed:
-        raise RuntimeError(
-            f"the RoIAlign kernels ({machine}, {dtype}) differ from the reference by {max(errors):.1e}"
-            f" (allowed {allowed:.1e}): do not train with them; report it with the output of"
-            " cascade-lab doctor --json"
-        )
-    return max(errors)
+    return machines.largest_error("RoIAlign", machine, *found)
 
 
 @torch.library.custom_op("cascade_lab::pool_rois", mutates_args=())
@@ -231,7 +213,7 @@ def _forward(
     sampling_ratio: int,
     machine: str,
 ) -> Tensor:
-    with _on_device_of(rois):
+    with machines.on_device_of(rois):
         return kernels.forward(cast(Machine, machine), pyramid, scales, rois, levels, size, sampling_ratio)
 
 
@@ -256,7 +238,7 @@ def _backward(
             "the RoIAlign backward adds atomically on a GPU, in no fixed order; use backend='torchvision', or"
             " turn torch.use_deterministic_algorithms off"
         )
-    with _on_device_of(rois):
+    with machines.on_device_of(rois):
         return kernels.backward(
             cast(Machine, machine), grad_output, _by_level(shapes), scales, rois, levels, sampling_ratio
         )
@@ -291,10 +273,6 @@ _backward.register_autograd(_refuse)
 
 def _by_level(shapes: Sequence[int]) -> list[Sequence[int]]:
     return [shapes[i : i + 4] for i in range(0, len(shapes), 4)]
-
-
-def _on_device_of(tensor: Tensor):
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def _check(pyramid: Sequence[Tensor], scales: Sequence[float], rois: Tensor, levels: Tensor) -> None:
