@@ -66,10 +66,10 @@ def load(file: str, kernels: tuple[tuple[str, SharedOut], ...]) -> dict[str, Cpu
         CompileError: there is no compiler, or it failed.
     """
     text = source.read(file, INSTEAD)
+    signatures = [Signature.read(text, name) for name, _ in kernels]
     entries = [
         ENTRY.format(number=i, kernel=name, owns_y="true" if shared_out == "y" else "false")
         for i, (name, shared_out) in enumerate(kernels)
     ]
     library = host_compiler.library("\n".join([source.read("host/cpu.h"), text, *entries]), FLAGS)
-    signatures = [Signature.read(text, name) for name, _ in kernels]
     return {name: CpuKernel(library, i, signatures[i]) for i, (name, _) in enumerate(kernels)}
