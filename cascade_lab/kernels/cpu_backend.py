@@ -29,9 +29,7 @@ extern "C" void describe_{number}(char* kinds, int* sizes) {{
     Launch<{kernel}, {owns_y}>::describe(kinds, sizes);
 }}"""
 INSTEAD = (("floats.cuh", "host/floats.h"),)
-THREADS_WORTH_A_WORKER = (
-    2000  # below this many CUDA threads each, starting a worker takes longer than the work
-)
+THREADS_WORTH_A_WORKER = 2000  # with fewer CUDA threads each, starting workers takes longer than the work
 
 # Which blocks may run side by side: any two that differ along x, or only those with different (y, z), because
 # blocks of one (y, z) add to the same memory.

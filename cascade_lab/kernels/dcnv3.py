@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cascade_lab.kernels import cpu_backend, cupy_backend, emulator, source
-from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine
+from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine, wide
 
 FILE = "dcnv3.cu"
 KERNELS = ("dcnv3_forward", "dcnv3_backward")
@@ -47,9 +47,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of input, offset and logits."""
     tensors = [_aligned(tensor) for tensor in (grad_output, input, offset, logits)]
-    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    grad_input = torch.zeros_like(tensors[1], dtype=wide)
-    grad_logits = torch.empty_like(tensors[3], dtype=wide)
+    grad_input = torch.zeros_like(tensors[1], dtype=wide(input.dtype))
+    grad_logits = torch.empty_like(tensors[3], dtype=wide(input.dtype))
     grad_offset = torch.empty_like(tensors[2])
     tensors += [grad_input, grad_offset, grad_logits]
     _run(machine, "dcnv3_backward", input, offset, settings, tensors)
@@ -101,28 +100,17 @@ def _run(
         columns = min(across, GPU_THREADS)
         block = (columns, max(1, GPU_THREADS // columns))
     grid = (-(-pixels // block[1]), -(-across // block[0]), n)
-    (layout_h, layout_w), layout = (out_height, out_width), source.read(FILE)
-    struct = source.as_argument(
-        layout,
-        "Layout",
-        {
-            "offset_scale": settings.offset_scale,
-            "height": height,
-            "width": width,
-            "out_height": layout_h,
-            "out_width": layout_w,
-            "groups": settings.groups,
-            "group_channels": channels,
-            "kernel_h": settings.kernel[0],
-            "kernel_w": settings.kernel[1],
-            "stride_h": settings.stride[0],
-            "stride_w": settings.stride[1],
-            "dilation_h": settings.dilation[0],
-            "dilation_w": settings.dilation[1],
-            "pad_h": settings.padding[0],
-            "pad_w": settings.padding[1],
-        },
-    )
+    sizes = {"height": height, "width": width, "out_height": out_height, "out_width": out_width}
+    pairs = {
+        "kernel": settings.kernel,
+        "stride": settings.stride,
+        "dilation": settings.dilation,
+        "pad": settings.padding,
+    }
+    sides = {f"{name}_{side}": pair[i] for name, pair in pairs.items() for i, side in enumerate("hw")}
+    split_up = {"groups": settings.groups, "group_channels": channels}
+    values = {"offset_scale": settings.offset_scale, **sizes, **split_up, **sides}
+    struct = source.as_argument(source.read(FILE), "Layout", values)
     args = [*(tensor.data_ptr() for tensor in tensors), struct]
     names = [instance(name, machine, input.dtype, settings, channels) for name in KERNELS]
     _load(machine, tuple(names))[names[KERNELS.index(kernel)]](grid, (*block, 1), args)

@@ -23,8 +23,12 @@ ELEMENT = {  # what C++ calls the types that there are kernels for
 }
 GPU_THREADS = 256  # of a block
 
-
 _off: ContextVar[bool] = ContextVar("kernels switched off", default=False)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of sums and coordinates, ``Accumulator<T>`` in C++."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @contextmanager

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from cascade_lab.kernels import cpu_backend, cupy_backend, emulator, source
-from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine
+from cascade_lab.kernels.machines import ELEMENT, GPU_THREADS, Machine, wide
 
 FILE = "roi_align.cu"
 KERNELS = ("roi_align_forward", "roi_align_backward")
 CPU_VECTORS = {4: 64, 8: 64, 2: 16}  # channels at most that a thread holds, by bytes of an element
 TILED = 60 * 60  # from so many numbers on, torch transposes a matrix in tiles
-HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 def forward(
@@ -52,11 +51,6 @@ def backward(
     grads = [new_maps(grad_output, shape, wide(grad_output.dtype)).zero_() for shape in shapes]
     _run(machine, KERNELS[1], grads, scales, rois, levels, grad_output, sampling_ratio)
     return [grad.to(grad_output.dtype) for grad in grads]
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type of sums and coordinates, ``Accumulator<T>``."""
-    return torch.float32 if dtype in HALF_TYPES else dtype
 
 
 def new_maps(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
