@@ -20,7 +20,8 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "backbones/ necks/ heads/",
     "detector weights",
     "datasets/ evaluation/ engine/",  # none knows another, nor any model class
-    "recipes runs fit",
+    "recipes/",
+    "runs fit",
     "train evaluate predict doctor",  # the first three may hand their results to viz
     "viz/",  # draws plain values: knows only the containers and ops
     "widgets/ learn/ claims/",

@@ -67,7 +67,7 @@ def test_an_unknown_name_lists_its_neighbours():
     with pytest.raises(InputError, match=r"'nanno' does not exist; there is nano$") as error:
         recipe("nanno")
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="there is nano, micro"):
+    with pytest.raises(InputError, match="there is nano, micro, mask_rcnn_"):
         recipe("zzz")
 
 
@@ -83,8 +83,11 @@ def test_broken_recipes_are_refused_in_one_line():
         from_dict({**plain, "optim": None})
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_builds_a_detector(name: str):
+LAPTOP = ("nano", "micro")
+
+
+@pytest.mark.parametrize("name", LAPTOP)
+def test_every_laptop_recipe_builds_a_detector(name: str):
     chosen = recipe(name)
     detector = Detector(chosen.detector)
     assert sum(p.numel() for p in detector.parameters()) < 3_000_000  # for a laptop's CPU
@@ -92,8 +95,8 @@ def test_every_recipe_builds_a_detector(name: str):
     assert chosen.schedule.steps is not None or chosen.fit_to_data
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_differs_from_published_only_where_it_must(name: str):
+@pytest.mark.parametrize("name", LAPTOP)
+def test_every_laptop_recipe_differs_from_published_only_where_it_must(name: str):
     """Loss weights, later sampling and ensemble are the official ones."""
     cascade, official = recipe(name).detector.cascade, CascadeConfig()
     assert cascade.stages == official.stages
@@ -104,4 +107,5 @@ def test_every_recipe_differs_from_published_only_where_it_must(name: str):
 @pytest.mark.parametrize("name", RECIPES)
 def test_rpn_and_cascade_agree_on_ignored_regions(name: str):
     chosen = recipe(name).detector
-    assert chosen.rpn.assigner.ignore_ioa == chosen.cascade.ignore_ioa > 0
+    assert chosen.rpn.assigner.ignore_ioa == chosen.cascade.ignore_ioa
+    assert (chosen.cascade.ignore_ioa > 0) == (name in LAPTOP)  # the published ones train on crowds

@@ -1,0 +1,58 @@
+"""Recipes as plain JSON types, and back; and in which fields two of them differ."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from cascade_lab.errors import InputError
+from cascade_lab.recipes.recipe import Recipe
+
+
+def to_dict(value: Any) -> Any:
+    """Return a recipe, or any part of one, as plain JSON types."""
+    if is_dataclass(value):
+        return {field.name: to_dict(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [to_dict(member) for member in value]
+    return value
+
+
+def from_dict(plain: Any, kind: Any = Recipe) -> Any:
+    """Rebuild what ``to_dict`` wrote. Raises InputError for fields that are unknown or missing."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if not isinstance(plain, dict):
+            raise InputError(
+                f"recipe: {plain!r} stands where the fields of {kind.__name__} should; restore it"
+            )
+        unknown = set(plain) - set(hints)
+        if unknown:
+            raise InputError(f"recipe field {sorted(unknown)[0]!r} is unknown to this version of cascade_lab")
+        needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+        if needed - set(plain):
+            raise InputError(f"recipe field {min(needed - set(plain))!r} is missing; restore the file")
+        return kind(**{name: from_dict(value, hints[name]) for name, value in plain.items()})
+    if get_origin(kind) is types.UnionType:
+        inner = [member for member in get_args(kind) if member is not types.NoneType]
+        return None if plain is None else from_dict(plain, inner[0])
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        kinds = [inner[0]] * len(plain) if inner[-1] is Ellipsis else inner
+        return tuple(from_dict(value, member) for value, member in zip(plain, kinds, strict=True))
+    return plain
+
+
+def diff(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two recipes differ: dotted name to both values."""
+    left, right = _flat(to_dict(a)), _flat(to_dict(b))
+    names = left | right
+    return {n: (left.get(n), right.get(n)) for n in names if left.get(n) != right.get(n)}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    inner = (_flat(member, f"{name}.{key}" if name else key) for key, member in value.items())
+    return {key: leaf for part in inner for key, leaf in part.items()}
