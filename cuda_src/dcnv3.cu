@@ -17,10 +17,12 @@
 enum Rule { NONE, SOFTMAX, SIGMOID };
 constexpr float NOTHING = -3e38f;  // a logit whose exponential is 0
 
-// As numpy sees it: one double, then ints. Tensors are (N, H, W, groups * channels), channels last.
+// As numpy sees it. Tensors are (N, H, W, groups * channels), channels last; of input and its gradient, however,
+// pixels are pixel_step numbers apart and groups group_step, so that all pixels of a group may lie together.
 struct Layout {
     double offset_scale;
-    int height, width, out_height, out_width, groups, group_channels;
+    long long group_step;
+    int pixel_step, height, width, out_height, out_width, groups, group_channels;
     int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;
 };
 
@@ -44,7 +46,7 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
         at_points = (pixel * layout.groups + group) * points;
         at_output = (pixel * layout.groups + group) * channels;
         at_input = static_cast<long long>(blockIdx.z) * (layout.height * layout.width) * (layout.groups * channels)
-                 + group * channels;
+                 + group * layout.group_step;
     }
 };
 
@@ -103,6 +105,14 @@ template <typename A, int P, int KERNEL, int RULE> struct Modulation {
     }
 };
 
+// What each of the four pixels round a point counts: its modulation, shared out by distance.
+template <typename A, int P> struct CornerWeights {
+    Lanes<A, P> upper_left, upper_right, lower_left, lower_right;
+    __device__ CornerWeights(const Floats<A, P>& m, const Axis<A, P>& x, const Axis<A, P>& y)
+        : upper_left(m * y.share_before() * x.share_before()), upper_right(m * y.share_before() * x.share_after()),
+          lower_left(m * y.share_after() * x.share_before()), lower_right(m * y.share_after() * x.share_after()) {}
+};
+
 template <typename T, int KERNEL, int V, int LANES, int WIDTH, int RULE>
 __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__ offset,
                               const T* __restrict__ logits, T* __restrict__ output, Layout layout) {
@@ -110,7 +120,7 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
     constexpr int P = POINTS_AT_ONCE<A>;
     const Place<KERNEL, V, LANES, WIDTH> place(layout);
     if (!place.exists) return;
-    const int step = layout.groups * place.channels, line = layout.width * step;  // one pixel right, one down
+    const int step = layout.pixel_step, line = layout.width * step;  // one pixel to the right, one down
     const int next = layout.width > 1 ? step : 0, next_line = layout.height > 1 ? line : 0;
     logits += place.at_points;
     const Modulation<A, P, KERNEL, RULE> modulation(logits, place.points);
@@ -125,19 +135,16 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
             sampling_points(layout, place, offset, first, x_position, y_position);
             const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
             const Wholes<P> left(x.before, step), above(y.before, 1);
-            const Lanes<A, P> above_left(m * y.share_before() * x.share_before());
-            const Lanes<A, P> above_right(m * y.share_before() * x.share_after());
-            const Lanes<A, P> below_left(m * y.share_after() * x.share_before());
-            const Lanes<A, P> below_right(m * y.share_after() * x.share_after());
+            const CornerWeights<A, P> weight(m, x, y);
             UNROLL
             for (int k = 0; k < count; ++k) {
                 const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
                 const T* lower = upper + next_line;
                 watch("read", first + k, upper, upper + next, lower, lower + next);
-                on_top.add(above_left[k], Floats<A, V>::load(upper));
-                on_top.add(above_right[k], Floats<A, V>::load(upper + next));
-                at_bottom.add(below_left[k], Floats<A, V>::load(lower));
-                at_bottom.add(below_right[k], Floats<A, V>::load(lower + next));
+                on_top.add(weight.upper_left[k], Floats<A, V>::load(upper));
+                on_top.add(weight.upper_right[k], Floats<A, V>::load(upper + next));
+                at_bottom.add(weight.lower_left[k], Floats<A, V>::load(lower));
+                at_bottom.add(weight.lower_right[k], Floats<A, V>::load(lower + next));
                 watch("sum", first + k, (sums[0] + sums[1])[0]);
             }
         }
@@ -159,8 +166,10 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
     using F = Floats<A, P>;
     using C = Floats<A, V>;
     const Place<KERNEL, V, LANES, WIDTH> place(layout);  // no early return: shuffles need every thread
-    const int step = layout.groups * place.channels, line = layout.width * step;
+    const int step = layout.pixel_step, line = layout.width * step;
     const int next = layout.width > 1 ? step : 0, next_line = layout.height > 1 ? line : 0;
+    // Reading and adding in one loop is quicker; in two it leaves a GPU's thread more registers.
+    constexpr bool IN_ONE_LOOP = P > 1;
     const bool writes = place.exists && place.lane == 0;
     logits += place.at_points, grad_logits += place.at_points;
     const Modulation<A, P, ALL_AT_ONCE ? KERNEL : 0, RULE> modulation(logits, place.points);
@@ -173,18 +182,28 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         sampling_points(layout, place, offset, first, x_position, y_position);
         const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
         const Wholes<P> left(x.before, step), above(y.before, 1);
+        const F m = modulation(logits, first, place.points);
+        const CornerWeights<A, P> weight(m, x, y);
+        const auto tell = [&](const C& grad, A* picture, int k) {  // dL/dx at each corner
+            A* upper = picture + static_cast<long long>(above[k]) * line + left[k];
+            A* lower = upper + next_line;
+            watch("add", first + k, upper, lower + next);
+            grad.scaled_add_to(upper, weight.upper_left[k]), grad.scaled_add_to(upper + next, weight.upper_right[k]);
+            grad.scaled_add_to(lower, weight.lower_left[k]), grad.scaled_add_to(lower + next, weight.lower_right[k]);
+        };
         CornerDots<A, V, P> dots;  // dL/dy . x at each corner
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
             const T* picture = input + place.at_input + channel;
+            A* told = grad_input + place.at_input + channel;
             UNROLL
             for (int k = 0; k < count; ++k) {
                 const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
                 const T* lower = upper + next_line;
                 dots.add(k, grad, C::load(upper), C::load(upper + next), C::load(lower), C::load(lower + next));
+                if (IN_ONE_LOOP) tell(grad, told, k);
             }
         }
-        const F m = modulation(logits, first, place.points);
         F d_ul, d_ur, d_ll, d_lr;  // from upper left to lower right
         dots.read(d_ul, d_ur, d_ll, d_lr);
         const F on_top = x.share_before() * d_ul + x.share_after() * d_ur;
@@ -201,21 +220,12 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
             if (RULE == SIGMOID) (m * (F(1) - m) * grad_m).store_some(grad_logits + first, count);
             else if (RULE == NONE || !ALL_AT_ONCE) grad_m.store_some(grad_logits + first, count);
         }
-        const Lanes<A, P> weight_ul(m * y.share_before() * x.share_before());
-        const Lanes<A, P> weight_ur(m * y.share_before() * x.share_after());
-        const Lanes<A, P> weight_ll(m * y.share_after() * x.share_before());
-        const Lanes<A, P> weight_lr(m * y.share_after() * x.share_after());
+        if (IN_ONE_LOOP) continue;
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
-            A* picture = grad_input + place.at_input + channel;
+            A* told = grad_input + place.at_input + channel;
             UNROLL
-            for (int k = 0; k < count; ++k) {
-                A* upper = picture + static_cast<long long>(above[k]) * line + left[k];
-                A* lower = upper + next_line;
-                watch("add", first + k, upper, lower + next);
-                grad.scaled_add_to(upper, weight_ul[k]), grad.scaled_add_to(upper + next, weight_ur[k]);
-                grad.scaled_add_to(lower, weight_ll[k]), grad.scaled_add_to(lower + next, weight_lr[k]);
-            }
+            for (int k = 0; k < count; ++k) tell(grad, told, k);
         }
     }
     if (RULE != SOFTMAX || !writes) return;

@@ -5,7 +5,9 @@ The same calls serve every backend: "cpu", "cuda" and "emulator".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -36,9 +38,9 @@ class Settings:
 
 def forward(machine: Machine, input: Tensor, offset: Tensor, logits: Tensor, settings: Settings) -> Tensor:
     """Return the output (N, H', W', C); shapes as in ``ops/dcnv3.py``, all of one type and contiguous."""
-    input, offset, logits = _aligned(input), _aligned(offset), _aligned(logits)
     output = input.new_empty(*offset.shape[:3], input.shape[3])
-    _run(machine, "dcnv3_forward", input, offset, settings, (input, offset, logits, output))
+    launch = _Launch(machine, "dcnv3_forward", input.dtype, input.shape, offset.shape, settings)
+    launch.run(_aligned(input), _aligned(offset), _aligned(logits), output)
     return output
 
 
@@ -46,12 +48,18 @@ def backward(
     machine: Machine, grad_output: Tensor, input: Tensor, offset: Tensor, logits: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of input, offset and logits."""
-    tensors = [_aligned(tensor) for tensor in (grad_output, input, offset, logits)]
-    grad_input = torch.zeros_like(tensors[1], dtype=wide(input.dtype))
-    grad_logits = torch.empty_like(tensors[3], dtype=wide(input.dtype))
-    grad_offset = torch.empty_like(tensors[2])
-    tensors += [grad_input, grad_offset, grad_logits]
-    _run(machine, "dcnv3_backward", input, offset, settings, tensors)
+    launch = _Launch(machine, "dcnv3_backward", input.dtype, input.shape, offset.shape, settings)
+    if launch.by_group:
+        n, height, width, channels = input.shape
+        by_pixel = input.view(n, height * width, settings.groups, channels // settings.groups)
+        input = by_pixel.transpose(1, 2).contiguous()
+    grad_input = torch.zeros_like(input, dtype=wide(input.dtype))
+    grad_logits = torch.empty_like(logits, dtype=wide(input.dtype))
+    grad_offset = torch.empty_like(offset)
+    read = [_aligned(tensor) for tensor in (grad_output, input, offset, logits)]
+    launch.run(*read, grad_input, grad_offset, grad_logits)
+    if launch.by_group:
+        grad_input = grad_input.transpose(1, 2).reshape(launch.shape)
     return grad_input.to(input.dtype), grad_offset, grad_logits.to(input.dtype)
 
 
@@ -79,41 +87,71 @@ def split(machine: Machine, dtype: torch.dtype, channels: int) -> tuple[int, int
     return vector, lanes
 
 
-def _run(
-    machine: Machine, kernel: str, input: Tensor, offset: Tensor, settings: Settings, tensors: Any
-) -> None:
-    n, height, width, all_channels = input.shape
-    _, out_height, out_width, _ = offset.shape
+@dataclass(frozen=True)
+class _Launch:
+    """One kernel on tensors of one type and size: all that does not change from call to call."""
+
+    machine: Machine
+    kernel: str
+    dtype: torch.dtype
+    shape: torch.Size  # of the input, (N, H, W, C)
+    out_shape: torch.Size  # of the offsets, (N, H', W', ...)
+    settings: Settings
+
+    @property
+    def by_group(self) -> bool:
+        """Whether the input must come as (N, groups, H * W, C / groups).
+
+        The backward on a CPU goes through a picture group by group, and side by side the pixels of one group
+        would all fall into the same few sets of the first cache. To move them together costs less.
+        """
+        return self.machine == "cpu" and self.kernel == "dcnv3_backward"
+
+    def run(self, *tensors: Tensor) -> None:
+        if 0 not in (self.shape.numel(), *self.out_shape[:3]):
+            names, grid, block, layout = _plan(self)
+            kernel = _load(self.machine, names)[names[KERNELS.index(self.kernel)]]
+            kernel(grid, block, [*(tensor.data_ptr() for tensor in tensors), layout])
+
+
+@lru_cache(maxsize=256)  # several sizes of pictures times several levels
+def _plan(launch: _Launch) -> tuple[tuple[str, ...], Sequence[int], Sequence[int], np.ndarray]:
+    """Return the names of both kernels, grid and block of the one that is meant, and its Layout."""
+    settings, (n, height, width, all_channels) = launch.settings, launch.shape
+    _, out_height, out_width, _ = launch.out_shape
     channels, pixels = all_channels // settings.groups, out_height * out_width
-    if n == 0 or pixels == 0 or all_channels == 0:
-        return
     if max(height * width, width * all_channels, pixels) >= 2**31 or n >= 2**16:
         raise ValueError(
-            f"dcnv3: input {tuple(input.shape)} is too large: need N < 2**16, H * W and W * C < 2**31"
+            f"dcnv3: input {tuple(launch.shape)} is too large: need N < 2**16, H * W and W * C < 2**31"
         )
-    _, lanes = split(machine, input.dtype, channels)
-    across = settings.groups * lanes
-    if machine == "cpu":
+    across = settings.groups * split(launch.machine, launch.dtype, channels)[1]
+    if launch.machine == "cpu":
         # The backward adds to a group of one picture: all of that is in one (y, z), see host/cpu.h.
-        block = (1 if kernel == "dcnv3_backward" else across, CPU_PIXELS)
+        block = (1 if launch.kernel == "dcnv3_backward" else across, CPU_PIXELS, 1)
     else:
         columns = min(across, GPU_THREADS)
-        block = (columns, max(1, GPU_THREADS // columns))
+        block = (columns, max(1, GPU_THREADS // columns), 1)
     grid = (-(-pixels // block[1]), -(-across // block[0]), n)
-    sizes = {"height": height, "width": width, "out_height": out_height, "out_width": out_width}
     pairs = {
         "kernel": settings.kernel,
         "stride": settings.stride,
         "dilation": settings.dilation,
         "pad": settings.padding,
     }
-    sides = {f"{name}_{side}": pair[i] for name, pair in pairs.items() for i, side in enumerate("hw")}
-    split_up = {"groups": settings.groups, "group_channels": channels}
-    values = {"offset_scale": settings.offset_scale, **sizes, **split_up, **sides}
-    struct = source.as_argument(source.read(FILE), "Layout", values)
-    args = [*(tensor.data_ptr() for tensor in tensors), struct]
-    names = [instance(name, machine, input.dtype, settings, channels) for name in KERNELS]
-    _load(machine, tuple(names))[names[KERNELS.index(kernel)]](grid, (*block, 1), args)
+    layout = {
+        "offset_scale": settings.offset_scale,
+        "group_step": height * width * channels if launch.by_group else channels,
+        "pixel_step": channels if launch.by_group else all_channels,
+        "height": height,
+        "width": width,
+        "out_height": out_height,
+        "out_width": out_width,
+        "groups": settings.groups,
+        "group_channels": channels,
+        **{f"{name}_{side}": pair[i] for name, pair in pairs.items() for i, side in enumerate("hw")},
+    }
+    names = tuple(instance(name, launch.machine, launch.dtype, settings, channels) for name in KERNELS)
+    return names, grid, block, source.as_argument(source.read(FILE), "Layout", layout)
 
 
 def _load(machine: Machine, names: tuple[str, ...]) -> Any:

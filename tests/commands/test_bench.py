@@ -79,8 +79,8 @@ def test_contestants_take_turns_and_the_first_round_warms_up():
     fake, order = FakeTime(), []
     slow, quick = fake.taking(40, lambda: order.append("slow")), fake.taking(1, lambda: order.append("quick"))
     times = interleave({"a": slow, "b": quick}, fake.clock(), Effort(seconds=0.0, fewest=3))
-    # 1 ms of processor is 2 on the wall, of which 3 fill the 5 ms of a sample.
-    assert order == ["slow", "quick"] + 2 * ["slow", *3 * ["quick"]]
+    # 1 ms of processor is 2 on the wall, of which 20 fill the 40 ms of a sample.
+    assert order == ["slow", "quick"] + 2 * ["slow", *20 * ["quick"]]
     assert times.rounds == 2
     assert [round(times.cpu(name), 6) for name in "ab"] == [40, 1]
     assert [round(times.wall(name), 6) for name in "ab"] == [80, 2]

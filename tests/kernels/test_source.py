@@ -151,11 +151,12 @@ def test_struct_argument_needs_every_field(values: dict[str, float]):
 
 
 def test_layout_of_dcnv3():
-    """As a C++ compiler for x86-64 and for the GPU has it: a double, then 14 ints."""
+    """As a C++ compiler for x86-64 and for the GPU has it: a double, a long long, 15 ints, 4 bytes to fill up."""
     layout = source.structure(source.read("dcnv3.cu"), "Layout")
-    assert places(layout) == {name: 4 + 4 * i if i else 0 for i, name in enumerate(layout.names or ())}
-    assert (layout.names or ())[:3] == ("offset_scale", "height", "width")
-    assert layout.itemsize == 8 + 14 * 4
+    names = layout.names or ()
+    assert names[:4] == ("offset_scale", "group_step", "pixel_step", "height")
+    assert places(layout) == {name: 8 * i if i < 2 else 8 + 4 * i for i, name in enumerate(names)}
+    assert layout.itemsize == 16 + 15 * 4 + 4
 
 
 @pytest.mark.parametrize("kernel, tensors", [("dcnv3_forward", 4), ("dcnv3_backward", 7)])
