@@ -22,7 +22,8 @@ import torch
 from cascade_lab import __version__
 from cascade_lab.datasets import Dataset
 from cascade_lab.datasets.catalog import load_dataset
-from cascade_lab.datasets.loader import Batch, derive_seed, training_batches
+from cascade_lab.datasets.loader import Batch, training_batches
+from cascade_lab.datasets.order import derive_seed, pictures_per_epoch
 from cascade_lab.detector import Detector
 from cascade_lab.engine import checkpoint, distributed, run_folder
 from cascade_lab.engine.ema import Ema
@@ -108,7 +109,8 @@ def train(asked: Recipe, output: Path, resume: bool = False) -> tuple[int, int]:
     run_folder.check(output, {"asked": to_dict(asked)}, resume)  # early: opening a large data set takes long
     dataset = load_dataset(asked.data, asked.data.train_split, training=True)
     settled = _settled_before(asked, output) if resume else _settle(asked, dataset)
-    total = settled.schedule.total_steps(len(dataset), settled.data.images_per_batch)
+    pictures = pictures_per_epoch(dataset.sizes, settled.data.images_per_batch, settled.data.group_by_aspect)
+    total = settled.schedule.total_steps(pictures, settled.data.images_per_batch)
     facts = {
         "recipe": to_dict(settled),
         "asked": to_dict(asked),

@@ -25,6 +25,7 @@ class DataConfig:
         workers: processes that decode and augment; the result never depends on it.
         cache: keep decoded pictures in memory when the set is small.
         keep_empty: train on pictures without objects too.
+        group_by_aspect: let a batch hold only wide pictures or only others: less of it is padding.
     """
 
     dataset: str = "coco"
@@ -36,6 +37,7 @@ class DataConfig:
     augment: AugmentConfig = AugmentConfig()
     cache: bool = True
     keep_empty: bool = False
+    group_by_aspect: bool = False
 
     def __post_init__(self) -> None:
         if self.dataset not in KINDS:

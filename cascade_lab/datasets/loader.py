@@ -6,11 +6,9 @@ So resuming needs no generator state, and neither the number of workers nor that
 
 from __future__ import annotations
 
-import hashlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +17,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from cascade_lab.datasets import Dataset
 from cascade_lab.datasets.catalog import DataConfig
+from cascade_lab.datasets.order import (
+    aspect_groups,
+    derive_seed,
+    grouped_order_of_step,
+    order_of_step,
+)
 from cascade_lab.datasets.transforms import augment, prepare
 from cascade_lab.errors import InputError
 from cascade_lab.structures import ImageBatch, Instances
@@ -39,19 +43,6 @@ class Batch:
     images: ImageBatch
     targets: list[Instances]
     seeds: list[int]
-
-
-def order_of_step(length: int, images_per_batch: int, seed: int, step: int) -> list[int]:
-    """Return which pictures step ``step`` (from 0) sees.
-
-    Every epoch is a new permutation; the tail of one fills its last batch with the head of the next, so that
-    batches are always full and every picture is seen once an epoch.
-    """
-    if length < 1:
-        raise InputError("the training set holds no picture; nothing can be learned from it")
-    first = step * images_per_batch
-    numbers = range(first, first + images_per_batch)
-    return [_permutation(length, seed, number // length)[number % length] for number in numbers]
 
 
 def training_batches(
@@ -77,8 +68,13 @@ def training_batches(
     share = config.images_per_batch // world
     positions = range(rank * share, (rank + 1) * share)
 
+    groups = aspect_groups(dataset.sizes) if config.group_by_aspect else None
+
     def load(step: int) -> Batch:
-        order = order_of_step(len(dataset), config.images_per_batch, seed, step)
+        if groups is None:
+            order = order_of_step(len(dataset), config.images_per_batch, seed, step)
+        else:
+            order = grouped_order_of_step(groups, config.images_per_batch, seed, step)
         return load_batch(dataset, config, seed, step, {position: order[position] for position in positions})
 
     yield from _load_all(load, range(first_step, last_step), config.workers, seed)
@@ -112,18 +108,6 @@ def load_batch(dataset: Dataset, config: DataConfig, seed: int, step: int, chose
     images = ImageBatch.collate([image for image, _ in loaded], [dataset.sizes[index] for index in indices])
     seeds = [derive_seed("sample", seed, step, position, index) for position, index in chosen.items()]
     return Batch(step, indices, images, [objects for _, objects in loaded], seeds)
-
-
-def derive_seed(*parts: str | int) -> int:
-    """Mix names and numbers into a seed below 2**63; neighbours share nothing, unlike seed + 1."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
-@lru_cache(maxsize=4)
-def _permutation(length: int, seed: int, epoch: int) -> list[int]:
-    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
-    return torch.randperm(length, generator=generator).tolist()
 
 
 class _Loads(TorchDataset[Any]):

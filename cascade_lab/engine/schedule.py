@@ -68,7 +68,7 @@ class ScheduleConfig:
         _check(self.log_every > 0, "log_every", self.log_every, "must be above 0")
 
     def total_steps(self, num_images: int, images_per_batch: int) -> int:
-        """Return the steps of the whole run.
+        """Return the steps of the whole run, of which an epoch shows ``num_images``.
 
         Batches are always full: the tail of an epoch is filled up with the head of the next, so only the last
         batch of the run can see a picture once too often.

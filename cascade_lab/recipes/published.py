@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cascade_lab.backbones.internimage import InternImageConfig
 from cascade_lab.datasets.catalog import DataConfig
-from cascade_lab.datasets.transforms import AugmentConfig
+from cascade_lab.datasets.transforms import AugmentConfig, CropFirst
 from cascade_lab.detector import DetectorConfig
 from cascade_lab.engine.optim import OptimConfig
 from cascade_lab.engine.schedule import ScheduleConfig
@@ -48,7 +48,10 @@ G = InternImageConfig(
 )  # fmt: skip
 BACKBONES = {"t": T, "s": S, "b": B, "l": L, "xl": XL, "h": H, "g": G}
 
-COCO = DataConfig(root="data/coco", images_per_batch=16, augment=AugmentConfig(resize=(1333, 800)), workers=2)
+ONE_SIZE = AugmentConfig(resize=(1333, 800), resampling="opencv")
+# As DETR trains: eleven sizes, and half of the pictures cut before that. All 3x configs have it.
+MANY_SIZES = replace(ONE_SIZE, short_sides=tuple(range(480, 801, 32)), crop_first=CropFirst(probability=0.5))
+COCO = DataConfig(root="data/coco", images_per_batch=16, augment=ONE_SIZE, workers=2, group_by_aspect=True)
 
 # Mask R-CNN is a cascade of one: its detector is stage 1 with the older head and losses.
 MASK_RCNN = CascadeConfig(
@@ -66,7 +69,7 @@ def mask_rcnn(size: str, times: int) -> Recipe:
     return Recipe(
         name=f"mask_rcnn_internimage_{size}_fpn_{times}x_coco",
         detector=DetectorConfig(backbone=BACKBONES[size], rpn=MASK_RCNN_RPN, cascade=MASK_RCNN),
-        data=COCO,
+        data=replace(COCO, augment=ONE_SIZE if times == 1 else MANY_SIZES),
         optim=OptimConfig(lr=1e-4),
         schedule=epochs(times),
     )
@@ -89,7 +92,7 @@ def cascade_3x(size: str) -> Recipe:
     return Recipe(
         name=f"cascade_internimage_{size}_fpn_3x_coco",
         detector=DetectorConfig(backbone=backbone),
-        data=replace(COCO, images_per_batch=64),
+        data=replace(COCO, images_per_batch=64, augment=MANY_SIZES),
         optim=OptimConfig(lr=2e-4, layer_decay=0.90),
         schedule=replace(epochs(3), ema=0.0001, ema_warmup=2000),
     )
