@@ -9,6 +9,7 @@ from cascade_lab.detector import Detector
 from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.errors import InputError
 from cascade_lab.heads.cascade import CascadeConfig, Stage
+from cascade_lab.overrides import override
 from cascade_lab.recipes import RECIPES, Recipe, diff, from_dict, micro, nano, recipe, to_dict
 
 
@@ -109,3 +110,35 @@ def test_rpn_and_cascade_agree_on_ignored_regions(name: str):
     chosen = recipe(name).detector
     assert chosen.rpn.assigner.ignore_ioa == chosen.cascade.ignore_ioa
     assert (chosen.cascade.ignore_ioa > 0) == (name in LAPTOP)  # the published ones train on crowds
+
+
+PUBLISHED = [name for name in RECIPES if name not in LAPTOP]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes_change_pictures_as_the_official_configs(name: str):
+    """Facts of the official configs: 1x has one size, all 3x have DETR's; batches are of one shape."""
+    data = recipe(name).data
+    augment, first = data.augment, data.augment.crop_first
+    assert (augment.resize, augment.flip, augment.resampling) == ((1333, 800), 0.5, "opencv")
+    assert (augment.scale, augment.crop, augment.test_scale) == (None, None, 1.0)
+    assert (augment.vertical_flip, augment.rotate90, augment.colour, augment.min_visible) == (0, 0, 0, 0)
+    assert not augment.tight_boxes and not data.keep_empty and data.group_by_aspect
+    if "_3x_" in name:
+        assert augment.short_sides == (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+        assert (first.probability, first.short_sides, first.sides) == (0.5, (400, 500, 600), (384, 600))
+    else:
+        assert augment.short_sides == () and first.probability == 0
+
+
+def test_augmentation_is_changed_from_the_command_line():
+    words = "--data.augment.crop_first.probability 0.25 --data.augment.short_sides 300 400"
+    words += " --data.no-group_by_aspect"
+    (changed,) = override((recipe("cascade_internimage_xl_fpn_3x_coco"),), words.split())
+    assert changed.data.augment.crop_first.probability == 0.25 and not changed.data.group_by_aspect
+    assert changed.data.augment.short_sides == (300, 400) and changed.data.augment.resize == (1333, 800)
+    words = "--data.augment.resize 1333 800 --data.augment.resampling opencv --data.augment.short_sides 640"
+    (changed,) = override((nano(),), words.split())
+    assert changed.data.augment == replace(
+        nano().data.augment, resize=(1333, 800), resampling="opencv", short_sides=(640,)
+    )

@@ -4,17 +4,22 @@ import json
 import math
 import runpy
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from cascade_lab.datasets.loader import derive_seed
+import cascade_lab.train
+from cascade_lab.datasets.order import derive_seed
+from cascade_lab.datasets.shapes import ShapesConfig, write_shapes
 from cascade_lab.engine import checkpoint
 from cascade_lab.engine.logger import read_metrics
 from cascade_lab.engine.optim import OptimConfig
+from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.errors import InputError
+from cascade_lab.recipes import nano
 from cascade_lab.targets.sampler import random_choice
 
 stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "reliability" / "stand_in.py")))
@@ -170,6 +175,27 @@ def test_the_random_numbers_of_a_step_do_not_depend_on_the_steps_before(tmp_path
     stand_in.train(tmp_path / "a", 5)
     stand_in.train(tmp_path / "b", 5, noisy)
     assert stand_in.bits(tmp_path / "a") == stand_in.bits(tmp_path / "b")
+
+
+@pytest.mark.parametrize("grouped, expected", [(False, 4), (True, 6)])
+def test_epochs_are_as_long_as_their_batches(tmp_path, monkeypatch, grouped, expected):
+    """3 epochs of 5 pictures, 4 a step: 15 in a row, or in each epoch one batch and one filled up."""
+    write_shapes(tmp_path / "shapes", ShapesConfig(size=64, radius=(7.0, 14.0)), seed=0, train=5, val=1)
+    asked = nano()
+    asked = replace(
+        asked,
+        data=replace(asked.data, root=str(tmp_path / "shapes"), group_by_aspect=grouped),
+        schedule=ScheduleConfig(epochs=3),
+    )
+    seen = []
+
+    def loop(_, batches, *, total_steps, **others):
+        seen.extend(len(batch.indices) for batch in batches(0))
+        return total_steps
+
+    monkeypatch.setattr(cascade_lab.train, "train_loop", loop)
+    assert cascade_lab.train.train(asked, tmp_path / "run") == (expected, expected)
+    assert seen == [4] * expected
 
 
 def test_json_lines_are_plain_numbers(tmp_path):

@@ -1,4 +1,4 @@
-"""Measure the kernels on this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training``."""
+"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cascade_lab.commands import bench_backbone, bench_dcnv3, bench_roi_align, bench_training
+from cascade_lab.commands import bench_backbone, bench_dcnv3, bench_loader, bench_roi_align, bench_training
 from cascade_lab.errors import InputError
 from cascade_lab.kernels import cupy_backend, host_compiler
 from cascade_lab.overrides import override, split_named
@@ -24,16 +24,18 @@ USAGE = """usage: cascade-lab bench WHAT [options]
   backbone       a whole InternImage-T at 512 x 512: our kernels, grid_sample
   roi_align      RoIAlign over a pyramid: our kernels, torchvision
   training       a step of `make demo` (CPU): our kernels, grid_sample and torchvision
+  loader         reading and changing pictures as the published recipes do (CPU): pictures a second
   --device D     cpu or cuda (default: cpu)
   --json         rows and machine as JSON
   --output FILE  dcnv3 only: draw the ratios, as PNG or SVG
   --root DIR     training only: the pictures (default: data/shapes)
+  --data DIR     loader only: a folder in COCO format (default: shapes drawn for it)
   --quick        fewer repetitions, and float32 only
 
-All are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
+The kernels are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
 them less; on a GPU they are between CUDA events, with the bandwidth of a copy beside them."""
 
-WHAT = ("dcnv3", "backbone", "roi_align", "training")
+WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader")
 
 
 class Column(NamedTuple):
@@ -62,6 +64,7 @@ class BenchOptions:
     json: bool = False
     output: str = ""
     root: str = "data/shapes"
+    data: str = ""
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -81,9 +84,13 @@ def main(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(" ".join(named), WHAT, n=1, cutoff=0.3) or WHAT
         raise InputError(f"arguments: name one thing to measure, such as {' or '.join(near)}")
     (options,) = override((BenchOptions(),), rest)
-    _check(options)
     if options.output and named[0] != "dcnv3":
         raise InputError(f"option --output: {named[0]} draws nothing; leave it out")
+    if options.data and named[0] != "loader":
+        raise InputError(f"option --data: {named[0]} reads no such folder; leave it out")
+    if named[0] == "loader":
+        return _loader(options)
+    _check(options)
     if named[0] == "training":
         if options.device != "cpu":
             raise InputError("option --device: training is measured on the CPU only; leave it out")
@@ -101,6 +108,17 @@ def main(arguments: Sequence[str]) -> int:
         if options.output:
             _draw(found, Path(options.output))
     print(json.dumps(found, indent=1) if options.json else as_text(found))
+    return 0
+
+
+def _loader(options: BenchOptions) -> int:
+    if options.device != "cpu":
+        raise InputError("option --device: the loader runs on the CPU only; leave it out")
+    found = bench_loader.bench_loader(
+        options.data, bench_loader.QUICK if options.quick else bench_loader.FULL
+    )
+    text = f"{describe(found['machine'])}\n{bench_loader.as_text(found)}"
+    print(json.dumps(found, indent=1) if options.json else text)
     return 0
 
 

@@ -103,8 +103,8 @@ class CocoDataset:
     def targets(self, index: int) -> Instances:
         """Return the objects and the crowds of a picture, in the order of the file."""
         objects, size = self._objects[index], self.sizes[index]
-        boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
+        corners = [(x, y, x + w, y + h) for x, y, w, h in (o["bbox"] for o in objects)]
+        boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)  # rounded once, after adding
         labels = torch.tensor([self._labels[o["category_id"]] for o in objects], dtype=torch.int64)
         ignore = torch.tensor([bool(o.get("iscrowd")) for o in objects], dtype=torch.bool)
         if (

@@ -40,7 +40,7 @@ def cut(
     if masks is not None and (size, window) != ((h, w), (0, 0, h, w)):
         rows = nearest(h, new_h, resampling)[top:bottom]
         columns = nearest(w, new_w, resampling)[left:right]
-        masks = masks.index_select(2, columns).index_select(1, rows)  # 4 times faster than masks[:, rows]
+        masks = masks.mT.index_select(1, columns).mT.index_select(1, rows)
     cut_off = ((clipped - boxes).abs() > 1e-3).any(1)[kept]  # more than rounding
     result = replace(whole[kept], boxes=clipped[kept], masks=masks)
     if min_visible > 0 and cut_off.any():

@@ -11,7 +11,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from cascade_lab.datasets.loader import Batch, derive_seed
+from cascade_lab.datasets.loader import Batch
+from cascade_lab.datasets.order import derive_seed
 from cascade_lab.datasets.shapes import ShapesConfig, write_shapes
 from cascade_lab.detector import TrainOutput
 from cascade_lab.engine.checkpoint import load_newest
