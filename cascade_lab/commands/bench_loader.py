@@ -32,7 +32,6 @@ WANTED = 16 / 0.73  # pictures a second of InternImage-L 1x: 16 a step, 0.73 s (
 # About as many pixels as a picture of COCO, and as many objects.
 LIKE_COCO = ShapesConfig(size=560, objects=(5, 9), radius=(15.0, 120.0), max_overlap=0.3)
 PARTS = ("decode", "decode masks", "resize", "resize masks", "normalise, pad")
-FIRST = "masks at first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +90,8 @@ def bench_loader(
 def parts(
     dataset: Dataset, config: DataConfig, pictures: int, cpu: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """Return the processor's milliseconds for a picture, by step (``PARTS``).
-
-    Polygons become runs when a process first sees a picture, so masks take longer in the first epoch.
-    """
-    spent: dict[str, float] = dict.fromkeys((*PARTS, FIRST), 0.0)
+    """Return the processor's milliseconds for a picture, by step (``PARTS``)."""
+    spent: dict[str, float] = dict.fromkeys(PARTS, 0.0)
     last = cpu()
 
     def lap(part: str) -> None:
@@ -104,10 +100,6 @@ def parts(
         last = cpu()
 
     numbers = [number % len(dataset) for number in range(math.ceil(pictures / SHARE) * SHARE)]
-    for index in range(len(set(numbers))):
-        dataset.targets(index)
-    lap(FIRST)
-    spent[FIRST] *= len(numbers) / len(set(numbers))
     for start in range(0, len(numbers), SHARE):
         loaded = []
         for index in numbers[start : start + SHARE]:
@@ -149,10 +141,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     for row in found["rows"]:
         lines += ["", f"{row['pipeline']} pipeline"]
         for part, milliseconds in row["parts_ms"].items():
-            if part == FIRST:
-                share = "  decoding them in the first epoch"
-            else:
-                share = f"{100 * milliseconds / row['sum_ms']:5.0f} %"
+            share = f"{100 * milliseconds / row['sum_ms']:5.0f} %"
             lines.append(f"  {part:<16}{milliseconds:8.2f} ms{share}")
         lines.append(f"  {'together':<16}{row['sum_ms']:8.2f} ms")
         rates = ", ".join(f"{told['per_second']:.1f} with {told['workers']}" for told in row["rates"])
@@ -166,7 +155,7 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, found: Mapping[str, float], rates: Mapping[int, float]) -> dict[str, Any]:
-    total = sum(milliseconds for part, milliseconds in found.items() if part != FIRST)
+    total = sum(found.values())
     one = rates.get(1) or 1e3 / total
     return {
         "pipeline": name,

@@ -60,7 +60,7 @@ def resize_picture(image: Tensor, size: tuple[int, int], resampling: Resampling)
     "opencv" mixes the four pixels around a place, however much the picture shrinks, as ``cv2.resize`` does by
     default: at most one grey level apart, since both count in integers but round at other moments.
     "antialias" widens the filter as the picture shrinks, as Pillow does, so that no pixel is passed over.
-    Enlarging, the two are one.
+    Where a picture grows, both are the same up to rounding.
     """
     if resampling == "opencv":
         return interpolate(image[None], size=list(size), mode="bilinear", align_corners=False)[0]

@@ -97,6 +97,9 @@ def test_cache_keeps_pictures_only_when_asked(tmp_path):
     assert plain.picture(0) is not plain.picture(0)
     assert cached.picture(0) is cached.picture(0)
     assert torch.equal(plain.picture(0), cached.picture(0))
+    for dataset, kept in ((plain, 0), (cached, 1)):
+        first, again = dataset.targets(0), dataset.targets(0)
+        assert torch.equal(first.masks, again.masks) and len(dataset._rles) == kept
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
