@@ -71,7 +71,7 @@ def nearest(length: int, new_length: int, resampling: Resampling) -> Tensor:
     """Return for every new pixel along one axis the old one that a mask takes there.
 
     "antialias" takes the pixel under the centre of the new one. "opencv" takes the pixel under its upper left
-    corner, as ``cv2.INTER_NEAREST`` does, so masks shrink or grow about half a pixel off their boxes.
+    corner, as ``cv2.INTER_NEAREST`` does, so masks come to lie about half a pixel lower right of their boxes.
     """
     if resampling == "opencv":
         step = 1 / (new_length / length)  # not length / new_length: OpenCV divides twice, and rounding shows

@@ -17,6 +17,7 @@ from tests.datasets.folders import content, picture, write_folder
 # pycocotools 2.0.11 has not followed NumPy 2 in a signature.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+PHOTOS = Path(__file__).parents[2] / "../shared/data/demo_images"
 # EXIF orientation: how the stored picture has to be turned for display.
 ORIENTATIONS = {
     1: lambda a: a,
@@ -100,6 +101,16 @@ def test_cache_keeps_pictures_only_when_asked(tmp_path):
     for dataset, kept in ((plain, 0), (cached, 1)):
         first, again = dataset.targets(0), dataset.targets(0)
         assert torch.equal(first.masks, again.masks) and len(dataset._rles) == kept
+
+
+def test_photographs_are_decoded_as_opencv_does():
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not here: pip install -e '.[dev]'")
+    files = sorted(PHOTOS.glob("*.jpg"))
+    if not files:
+        pytest.skip("no photographs in ../shared/data/demo_images")
+    for file in files:
+        theirs = torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()).permute(2, 0, 1)
+        assert (read_picture(file).int() - theirs.int()).abs().max() <= 1, file.name
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

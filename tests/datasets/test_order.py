@@ -12,7 +12,7 @@ from cascade_lab.datasets.order import (
     order_of_step,
     pictures_per_epoch,
 )
-from cascade_lab.engine.schedule import ScheduleConfig
+from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.errors import InputError
 
 
@@ -90,7 +90,11 @@ def test_an_epoch_of_coco_has_the_official_number_of_steps(high, batch, steps):
     """Which of the pictures are high is made up; nearly every split gives the published numbers."""
     pictures = pictures_per_epoch(coco_like(high), batch, group_by_aspect=True)
     assert pictures == batch * steps
-    assert ScheduleConfig(epochs=12).total_steps(pictures, batch) == 12 * steps
+    schedule = ScheduleConfig(epochs=12)  # its rate drops after 8 and 11 epochs
+    total = schedule.total_steps(pictures, batch)
+    assert total == 12 * steps
+    drops = [lr_factor(epoch * steps + place, total, schedule) for epoch in (8, 11) for place in (-1, 0)]
+    assert drops == pytest.approx([1, 0.1, 0.1, 0.01])
     assert pictures_per_epoch(coco_like(high), batch, group_by_aspect=False) == 117_266
 
 
