@@ -15,8 +15,8 @@ from cascade_lab.kernels import inventory
 
 FLUSH_BYTES, FLUSHES = 2**30, 4
 COPY_BYTES = 2**28
-# Of one contestant in a row. The first calls after another one pay for what that one left behind: cold caches, and
-# memory that went back to the system and comes again page by page.
+# Of one contestant in a row. Its first call pays for what another left behind: cold caches, and memory that
+# went back to the system and comes again page by page.
 SAMPLE_MS = 40.0
 
 

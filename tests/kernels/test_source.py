@@ -151,7 +151,7 @@ def test_struct_argument_needs_every_field(values: dict[str, float]):
 
 
 def test_layout_of_dcnv3():
-    """As a C++ compiler for x86-64 and for the GPU has it: a double, a long long, 15 ints, 4 bytes to fill up."""
+    """As a C++ compiler for x86-64 and for the GPU has it: double, long long, 15 ints, 4 bytes to spare."""
     layout = source.structure(source.read("dcnv3.cu"), "Layout")
     names = layout.names or ()
     assert names[:4] == ("offset_scale", "group_step", "pixel_step", "height")

@@ -17,22 +17,14 @@ import torch
 
 from cascade_lab.backbones.internimage import InternImage, InternImageConfig
 from cascade_lab.engine.precision import autocast
+from cascade_lab.recipes.published import L
 
-# InternImage-L as published (InternImage, table 1, and the released models).
-INTERNIMAGE_L = InternImageConfig(
-    channels=160,
-    depths=(5, 5, 22, 5),
-    groups=(10, 20, 40, 80),
-    post_norm=True,
-    layer_scale=1.0,
-    offset_scale=2.0,
-)
 SIZE = (800, 1280)
 
 
 def main() -> int:
     rows = [
-        peak(INTERNIMAGE_L, SIZE, precision, checkpointing)
+        peak(L, SIZE, precision, checkpointing)
         for precision in ("float32", "bfloat16")
         for checkpointing in (True, False)
     ]
