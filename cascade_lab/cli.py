@@ -14,6 +14,9 @@ from cascade_lab.errors import InputError
 # command -> (module with ``main(arguments) -> exit code``, what it does)
 COMMANDS = {
     "shapes": ("cascade_lab.commands.shapes", "write the synthetic data set"),
+    "zoo": ("cascade_lab.commands.zoo", "list the recipes and the published models"),
+    "show": ("cascade_lab.commands.show", "print every field of a recipe"),
+    "diff": ("cascade_lab.commands.diff", "print the fields in which two recipes differ"),
     "train": ("cascade_lab.train", "train a recipe"),
     "evaluate": ("cascade_lab.evaluate", "measure AP, per stage"),
     "predict": ("cascade_lab.predict", "detect objects in your own pictures"),

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     if {"-h", "--help"} & set(rest):
         print(f"{USAGE}\n\nrecipe {asked.name}:\n{describe(asked)}")
         return 0
-    asked, options = override((_with_free_length(asked, rest), RunOptions()), rest)
+    asked, options = override((with_free_length(asked, rest), RunOptions()), rest)
     if not options.output:
         raise InputError("option --output: missing; name the folder of the run, such as --output runs/nano")
     if options.threads:
@@ -285,7 +285,7 @@ def divergence(failures: Sequence[str], run: Path, lr: float) -> str:
     )
 
 
-def _with_free_length(asked: Recipe, arguments: Sequence[str]) -> Recipe:
+def with_free_length(asked: Recipe, arguments: Sequence[str]) -> Recipe:
     """Let one option say how long to train: it takes the place of the length that the recipe has."""
     for length in ("steps", "epochs", "minutes"):
         if any(word.split("=")[0] == f"--schedule.{length}" for word in arguments):

@@ -45,14 +45,22 @@ def from_dict(plain: Any, kind: Any = Recipe) -> Any:
 
 
 def diff(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Return the fields in which two recipes differ: dotted name to both values."""
-    left, right = _flat(to_dict(a)), _flat(to_dict(b))
-    names = left | right
+    """Return the fields in which two recipes differ: dotted name to both values.
+
+    A field that only one of them has, such as those of a third stage, is None in the other.
+    """
+    left, right = flatten(a), flatten(b)
+    names = left | right if len(left) >= len(right) else right | left  # in the order of the fuller one
     return {n: (left.get(n), right.get(n)) for n in names if left.get(n) != right.get(n)}
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {name: value}
-    inner = (_flat(member, f"{name}.{key}" if name else key) for key, member in value.items())
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Return every field by the name that it has on the command line: ``detector.cascade.stages.0.iou``."""
+    if is_dataclass(value):
+        members = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, tuple) and value and all(map(is_dataclass, value)):
+        members = list(enumerate(value))
+    else:
+        return {name: to_dict(value)}
+    inner = (flatten(member, f"{name}.{key}" if name else str(key)) for key, member in members)
     return {key: leaf for part in inner for key, leaf in part.items()}
