@@ -30,7 +30,8 @@ class InternImageConfig:
         layer_scale: initial value of the learned residual scale, None for none.
         offset_scale: stretches the sampling grid and the offsets (2 in L and XL).
         post_norm: normalise after the branch (S, B, L, XL) instead of before it (T).
-        res_post_norm: normalise before and after the branch (H, G).
+        res_post_norm: normalise before and after the branch (H). Beside ``post_norm`` or ``layer_scale`` its
+            norms exist and do nothing, as in the official code, so that such a file loads.
         depthwise_kernel: kernel of the convolution that offsets are read from (5 in H and G).
         center_feature_scale: mix in the unmoved centre pixel (H, G).
         level2_post_norm_blocks: blocks of the third level after which an extra norm follows (H, G).
@@ -197,10 +198,11 @@ class Block(nn.Module):
         self.mlp = Feedforward(channels, int(channels * config.mlp_ratio))
         self.drop_path = DropPath(drop_path)
         self.scale1 = self.scale2 = self.res_norm1 = self.res_norm2 = None
+        self.res_post_norm = config.res_post_norm and not config.post_norm and config.layer_scale is None
         if config.layer_scale is not None:
             self.scale1 = nn.Parameter(torch.full((channels,), config.layer_scale))
             self.scale2 = nn.Parameter(torch.full((channels,), config.layer_scale))
-        elif config.res_post_norm and not config.post_norm:
+        if config.res_post_norm:
             self.res_norm1 = nn.LayerNorm(channels, eps=1e-6)
             self.res_norm2 = nn.LayerNorm(channels, eps=1e-6)
 
@@ -210,7 +212,7 @@ class Block(nn.Module):
 
     def _branch(self, layer, x, norm, scale, res_norm):
         y = norm(layer(x)) if self.post_norm else layer(norm(x))
-        y = y if res_norm is None else res_norm(y)
+        y = res_norm(y) if self.res_post_norm else y
         return y if scale is None else scale * y
 
 

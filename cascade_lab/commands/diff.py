@@ -61,7 +61,8 @@ def as_text(a: Recipe, b: Recipe) -> str:
     # The name of a group is no cell: it may reach over all columns.
     table = columns([(field if field.startswith("  ") else "", *values) for field, *values in rows])
     lines = [
-        row[0] if row[0].strip() == row[0] != "" else line for row, line in zip(rows, table, strict=True)
+        row[0] if row[0] and not row[0].startswith("  ") else line
+        for row, line in zip(rows, table, strict=True)
     ]
     return "\n".join([f"A: {a.name}", f"B: {b.name}", "", *lines])
 

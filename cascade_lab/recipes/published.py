@@ -110,8 +110,8 @@ def own_cascade(size: str, times: int) -> Recipe:
     """Return ``cascade_internimage_{size}_fpn_{times}x_coco``; sizes t, s and b, times 1 or 3.
 
     These are ours: nobody published them, and nobody has trained them yet. The detector is the published
-    cascade on a smaller backbone; drop path, batch, learning rate, decay over the layers (none) and length are
-    those of the published Mask R-CNN on the same backbone.
+    cascade on a smaller backbone; drop path, batch, learning rate, its decay over the layers (none) and the
+    length are those of the published Mask R-CNN on the same backbone.
     """
     return replace(
         mask_rcnn(size, times),

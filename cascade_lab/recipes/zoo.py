@@ -45,7 +45,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """Published classification weights that a backbone starts from; ``params`` of the backbone in millions."""
+    """Classification weights that a backbone starts from; ``params`` in millions, as published."""
 
     file: str
     params: int

@@ -1,8 +1,6 @@
-"""The average of the weights against the golden trace and by hand."""
+"""The average of the weights by hand; tests/oracle/test_optim.py has the official trace."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -70,18 +68,3 @@ def test_the_average_is_a_copy_and_loads_into_place():
     average.load(model.state_dict())
     model.set(6.0, 2)
     assert average.state["value"].item() == 5.0
-
-
-def test_equals_the_official_trace():
-    path = Path(__file__).parents[2] / "../shared/oracle/optim/SCHEDULES.json"
-    if not path.is_file():
-        pytest.skip("no golden schedules: ../shared/oracle/optim/SCHEDULES.json is not there")
-    golden = json.loads(path.read_text())["ema_exp_momentum_hook"]
-    for step, share in zip(golden["iters"], golden["momentum"], strict=True):
-        assert momentum(step, 0.0001, 2000) == pytest.approx(share, rel=1e-12)
-    model = Number(0.0)
-    average = Ema(model, final=0.0001)
-    for step, expected in enumerate(golden["trace"]["ema_after_iter"]):
-        model.set(step + 1.0, step)
-        average.update(model, step)
-        assert average.state["value"].item() == pytest.approx(expected, rel=1e-6)

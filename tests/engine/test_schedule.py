@@ -1,8 +1,6 @@
-"""The learning rate against hand-worked numbers, mmcv's rule and the golden schedules."""
+"""The learning rate against hand-worked numbers; tests/oracle/test_optim.py has the official ones."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 
@@ -69,23 +67,3 @@ def test_minutes_are_a_wish_that_someone_has_to_turn_into_steps():
 def test_refuses_what_makes_no_sense(fields, named):
     with pytest.raises(InputError, match=named):
         ScheduleConfig(**fields)
-
-
-def test_equals_the_official_schedules():
-    path = Path(__file__).parents[2] / "../shared/oracle/optim/SCHEDULES.json"
-    if not path.is_file():
-        pytest.skip("no golden schedules: ../shared/oracle/optim/SCHEDULES.json is not there")
-    golden = {k: v for k, v in json.loads(path.read_text()).items() if "iter_epoch_lr" in v}
-    assert golden
-    for name, schedule in golden.items():
-        epochs, rule = schedule["runner"]["max_epochs"], schedule["lr_config"]
-        config = ScheduleConfig(
-            epochs=epochs,
-            warmup_steps=rule["warmup_iters"],
-            warmup_ratio=rule["warmup_ratio"],
-            decay_at=tuple(epoch / epochs for epoch in rule["step"]),
-        )
-        total = epochs * schedule["assumed_iters_per_epoch"]
-        for step, _, lr in schedule["iter_epoch_lr"]:
-            found = schedule["base_lr"] * lr_factor(step, total, config)
-            assert found == pytest.approx(lr, rel=1e-12), (name, step)

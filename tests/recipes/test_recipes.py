@@ -9,8 +9,8 @@ from cascade_lab.detector import Detector
 from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.errors import InputError
 from cascade_lab.heads.cascade import CascadeConfig, Stage
-from cascade_lab.overrides import override
-from cascade_lab.recipes import RECIPES, Recipe, diff, from_dict, micro, nano, recipe, to_dict
+from cascade_lab.overrides import options, override
+from cascade_lab.recipes import RECIPES, Recipe, diff, flatten, from_dict, micro, nano, recipe, to_dict
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -64,11 +64,40 @@ def test_diff_names_the_fields():
     assert diff(nano(), micro())["fit_to_data"] == (False, True)
 
 
+def test_diff_looks_into_the_stages_one_by_one():
+    """Both ways round: the fields that only one has stand where it has them, None in the other."""
+    base = nano().detector.cascade
+    first, second, third = base.stages
+    cascade = replace(base, stages=(first, replace(second, iou=0.65)), mask_stages=(0, 1))
+    short = replace(nano(), detector=replace(nano().detector, cascade=cascade))
+    own = "detector.cascade.stages."
+    expected = {
+        f"{own}1.iou": (0.65, 0.6),
+        f"{own}2.iou": (None, third.iou),
+        f"{own}2.delta_std": (None, list(third.delta_std)),
+        f"{own}2.loss_weight": (None, third.loss_weight),
+        f"{own}2.match_low_quality": (None, False),
+        "detector.cascade.mask_stages": ([0, 1], [0, 1, 2]),
+    }
+    found = diff(short, nano())
+    assert found == expected
+    assert list(found) == list(expected)
+    assert diff(nano(), short) == {name: (b, a) for name, (a, b) in expected.items()}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_flat_names_are_those_of_the_command_line(name: str):
+    chosen = recipe(name)
+    flat, typed = flatten(chosen), options(chosen)
+    assert [f"--{field}" for field in flat] == list(typed)
+    assert list(flat.values()) == [to_dict(value) for _, value in typed.values()]
+
+
 def test_an_unknown_name_lists_its_neighbours():
     with pytest.raises(InputError, match=r"'nanno' does not exist; there is nano$") as error:
         recipe("nanno")
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="there is nano, micro, mask_rcnn_"):
+    with pytest.raises(InputError, match="'zzz' does not exist; cascade-lab zoo lists them$"):
         recipe("zzz")
 
 
