@@ -1,4 +1,4 @@
-"""What follows from the fields of a recipe, for people to read: counted or computed, never stored."""
+"""What a recipe does not say itself: what follows from its fields, and what was published about it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import torch
 
 from cascade_lab.detector import Detector
 from cascade_lab.recipes import Recipe, recipe
-from cascade_lab.recipes.published import COCO
+from cascade_lab.recipes.published import COCO, COCO_PICTURES
 from cascade_lab.recipes.zoo import FIGURES, checkpoint_address, classifier_of, log_address
-
-COCO_PICTURES = 117_266  # of train2017, those with an object to train on
 
 
 def derived(asked: Recipe) -> dict[str, Any]:
@@ -29,8 +27,22 @@ def derived(asked: Recipe) -> dict[str, Any]:
         "lr_of_stem": asked.optim.lr * asked.optim.layer_decay ** (detector.num_layers + 1),
         "anchor_sides": _anchor_sides(asked),
         **_lengths(asked),
-        **_published(asked),
     }
+
+
+def published(asked: Recipe) -> dict[str, Any]:
+    """Return the weights that fit the backbone, and what was published about exactly this recipe.
+
+    Nothing about a recipe of which one field is another; None for what was not published.
+    """
+    start = classifier_of(asked.detector.backbone)
+    found: dict[str, Any] = {"classification_weights": start.address} if start else {}
+    if asked.name in FIGURES and asked == recipe(asked.name):
+        found["box_AP"] = FIGURES[asked.name].box_ap
+        found["mask_AP"] = FIGURES[asked.name].mask_ap
+        found["checkpoint"] = checkpoint_address(asked.name)
+        found["log"] = log_address(asked.name)
+    return found
 
 
 def _parameters(detector: Detector) -> dict[str, int]:
@@ -46,34 +58,22 @@ def _anchor_sides(asked: Recipe) -> list[float]:
 
 
 def _lengths(asked: Recipe) -> dict[str, Any]:
-    """Return what is known of the run in steps: for COCO, or where the recipe itself says steps."""
+    """Return what is known of the run in steps: for COCO, or where the recipe itself says steps.
+
+    Where pictures are grouped by shape, an epoch may be a step longer: it depends on how many are wide.
+    """
     schedule, batch = asked.schedule, asked.data.images_per_batch
-    coco = (asked.data.root, asked.data.train_split) == (
-        COCO.root,
-        COCO.train_split,
-    ) and not asked.fit_to_data
+    per_epoch = math.ceil(COCO_PICTURES / batch)
     found: dict[str, Any] = {}
-    if coco and not asked.data.keep_empty:
-        found["steps_per_epoch"] = math.ceil(COCO_PICTURES / batch)
+    if all(
+        getattr(asked.data, name) == getattr(COCO, name) for name in ("root", "train_split", "keep_empty")
+    ):
+        found["steps_per_epoch"] = per_epoch
     if schedule.steps is None and not (found and schedule.epochs):
         return found
-    total = schedule.total_steps(COCO_PICTURES, batch)
+    pictures = per_epoch * batch if asked.data.group_by_aspect else COCO_PICTURES  # grouped: whole batches
+    total = schedule.total_steps(pictures, batch)
     found["total_steps"] = total
     if schedule.decay == "step":
         found["lr_drops_at_steps"] = [round(at * total) for at in schedule.decay_at]
-    return found
-
-
-def _published(asked: Recipe) -> dict[str, Any]:
-    """Return the weights to start from, and what was published about exactly this recipe."""
-    found: dict[str, Any] = {}
-    start = classifier_of(asked.detector.backbone)
-    if start:
-        found["classification_weights"] = start.address
-    if asked.name in FIGURES and asked == recipe(asked.name):
-        figures = FIGURES[asked.name]
-        found["published_box_AP"] = figures.box_ap
-        found["published_mask_AP"] = figures.mask_ap
-        found["checkpoint"] = checkpoint_address(asked.name)
-        found["log"] = log_address(asked.name)
     return found

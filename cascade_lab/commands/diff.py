@@ -19,7 +19,7 @@ USAGE = """usage: cascade-lab diff A B [options]
   A, B     names of two recipes; cascade-lab zoo lists them
   --json   the same as JSON: field -> [value in A, value in B]
 
-"-" stands for a field that a recipe does not have, such as those of a third stage."""
+"-" is a field that a recipe does not have, such as those of a third stage."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade_lab.commands.columns import columns, terminal_width
-from cascade_lab.commands.derived import derived
+from cascade_lab.commands.derived import derived, published
 from cascade_lab.overrides import describe, override
 from cascade_lab.recipes import Recipe, flatten, recipe, to_dict
 from cascade_lab.train import with_free_length
@@ -18,10 +18,13 @@ USAGE = """usage: cascade-lab show RECIPE [options]
 
   RECIPE     a name that cascade-lab zoo lists
   --json     the same as JSON
-  --optim.lr X, --schedule.steps N, ...   any field of the recipe, as in cascade-lab train
+  --optim.lr X, --schedule.steps N, ...   any field, as in cascade-lab train
 
-Values that follow from the fields stand last, below "=". What the command line changed is marked with "*".
+What follows from the fields stands below them, after "=", and then what was
+published. What the command line changed is marked with "*".
 cascade-lab show RECIPE --help lists the type of every field."""
+
+PUBLISHED = "published by the InternImage project"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     asked, options = override((with_free_length(named, rest), ShowOptions()), rest)
     if options.json:
-        print(json.dumps({"recipe": to_dict(asked), "derived": derived(asked)}, indent=1))
+        told = {"recipe": to_dict(asked), "derived": derived(asked), "published": published(asked)}
+        print(json.dumps(told, indent=1))
     else:
         print(as_text(asked, named))
     return 0
@@ -55,8 +59,10 @@ def as_text(asked: Recipe, named: Recipe) -> str:
     for group, members in _side_by_side(grouped(shown), shown).items():
         indent = "  " if group else ""
         lines += [*([group] if group else []), *(indent + row for row in members), ""]
-    follows = {name.replace("_", " "): written(value) for name, value in derived(asked).items()}
-    lines += ["= follows from the fields", *(f"  {row}" for row in _pairs(list(follows.items())))]
+    for title, values in (("= follows from the fields", derived(asked)), (PUBLISHED, published(asked))):
+        rows = [(name.replace("_", " "), written(value)) for name, value in values.items()]
+        lines += [title, *(f"  {row}" for row in _pairs(rows)), ""] if rows else []
+    lines.pop()
     if changed:
         lines += ["", f"* changed; {named.name} itself has"]
         lines += [f"  {row}" for row in columns([(name, written(before.get(name))) for name in changed])]

@@ -29,7 +29,7 @@ USAGE = """usage: cascade-lab zoo [options]
 
   --json   the same as JSON, with complete addresses and keys that stay
 
-Lists every recipe and backbone. cascade-lab show RECIPE prints one of them in full."""
+Lists every recipe and backbone. cascade-lab show RECIPE prints one in full."""
 
 HEAD = ("recipe", "box", "AP50", "AP75", "mask", "s/it", "train", "params", "FLOPs")
 LEGEND = (

@@ -55,6 +55,7 @@ BACKBONES = {"t": T, "s": S, "b": B, "l": L, "xl": XL, "h": H, "g": G}
 ONE_SIZE = AugmentConfig(resize=(1333, 800), resampling="opencv")
 # As DETR trains: eleven sizes, and half of the pictures cut before that. All 3x configs have it.
 MANY_SIZES = replace(ONE_SIZE, short_sides=tuple(range(480, 801, 32)), crop_first=CropFirst(probability=0.5))
+COCO_PICTURES = 117_266  # of train2017, those with an object to train on
 COCO = DataConfig(root="data/coco", images_per_batch=16, augment=ONE_SIZE, workers=2, group_by_aspect=True)
 
 # Mask R-CNN is a cascade of one: its detector is stage 1 with the older head and losses.
@@ -121,10 +122,6 @@ def own_cascade(size: str, times: int) -> Recipe:
 
 
 def epochs(times: int) -> ScheduleConfig:
-    """Return 12 or 36 epochs; the rate falls to a tenth after 8 or 27 of them, and again after 11 or 33.
-
-    Where we differ: the official epochs are rounded up to full batches; ours hand the rest of an epoch on to
-    the next. In 12 epochs of COCO, 87,950 steps, the second drop comes 9 steps earlier.
-    """
+    """Return 12 or 36 epochs; the rate falls to a tenth after 8 or 27 of them, and again after 11 or 33."""
     first_drop = 8 / 12 if times == 1 else 27 / 36
     return ScheduleConfig(epochs=12 * times, warmup_steps=500, decay_at=(first_drop, 11 / 12))

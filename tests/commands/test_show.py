@@ -1,13 +1,14 @@
 """``cascade-lab show``: every field is there, changes are marked, derived values are right."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from cascade_lab import cli
 from cascade_lab.commands import show
-from cascade_lab.commands.derived import derived
+from cascade_lab.commands.derived import derived, published
 from cascade_lab.detector import Detector
 from cascade_lab.recipes import RECIPES, flatten, from_dict, nano, recipe
 from cascade_lab.recipes.zoo import FIGURES
@@ -59,7 +60,7 @@ def test_what_the_command_line_changed_is_marked(capsys):
 
 def test_json_rebuilds_the_recipe(capsys):
     told = json.loads(printed(capsys, "micro", "--json", "--seed", "7"))
-    assert from_dict(told["recipe"]) == recipe("micro").__class__(**{**vars(recipe("micro")), "seed": 7})
+    assert from_dict(told["recipe"]) == replace(recipe("micro"), seed=7)
     assert told["derived"]["parameters"] == sum(told["derived"][f"parameters_of_{p}"] for p in PARTS)
 
 
@@ -77,28 +78,34 @@ def test_parameters_are_those_of_a_real_detector():
 def test_derived_values_by_hand():
     found = derived(recipe("cascade_internimage_l_fpn_1x_coco"))
     assert found["steps_per_epoch"] == 7330  # 117,266 / 16 = 7329.1
-    assert found["total_steps"] == 87_950  # 12 * 117,266 / 16 = 87,949.5
-    assert found["lr_drops_at_steps"] == [58_633, 80_621]  # two thirds and eleven twelfths
+    assert found["total_steps"] == 12 * 7330
+    assert found["lr_drops_at_steps"] == [8 * 7330, 11 * 7330]
     assert found["layers_of_lr_decay"] == 5 + 5 + 22 + 5
     assert found["lr_of_stem"] == pytest.approx(1e-4 * 0.94**38)
     assert found["anchor_sides"] == [32, 64, 128, 256, 512]
-    assert found["checkpoint"].endswith("/cascade_internimage_l_fpn_1x_coco.pth")
-    assert found["published_box_AP"] == FIGURES["cascade_internimage_l_fpn_1x_coco"].box_ap
+
+
+def test_epochs_of_pictures_in_any_order_run_into_each_other():
+    chosen = recipe("cascade_internimage_l_fpn_1x_coco")
+    found = derived(replace(chosen, data=replace(chosen.data, group_by_aspect=False)))
+    assert found["total_steps"] == 87_950  # 12 * 117,266 / 16 = 87,949.5
 
 
 def test_what_is_not_known_is_not_said():
     found = derived(nano())
     assert found["total_steps"] == 1500 and "steps_per_epoch" not in found
     assert "lr_drops_at_steps" not in found  # a cosine has no drops
-    assert "classification_weights" not in found and "checkpoint" not in found
+    assert published(nano()) == {}
     assert "total_steps" not in derived(recipe("micro"))  # minutes are a wish
 
 
 def test_published_figures_are_those_of_the_recipe_as_it_is(capsys):
     name = "mask_rcnn_internimage_t_fpn_1x_coco"
-    assert "published box AP" in printed(capsys, name)
+    told = group(printed(capsys, name), show.PUBLISHED)
+    assert float(told["box AP"]) == FIGURES[name].box_ap and float(told["mask AP"]) == FIGURES[name].mask_ap
+    assert told["checkpoint"].endswith(f"/{name}.pth") and told["log"].endswith(f"/{name}.log.json")
     text = printed(capsys, name, "--optim.lr", "0.5")
-    assert "published box AP" not in text and "checkpoint " not in text
+    assert list(group(text, show.PUBLISHED)) == ["classification weights"]
     assert "internimage_t_1k_224.pth" in text  # the backbone is the same
     assert "internimage_t_1k_224.pth" not in printed(capsys, name, "--detector.backbone.channels", "96")
 

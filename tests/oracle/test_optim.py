@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from cascade_lab.backbones.internimage import InternImageConfig
-from cascade_lab.commands.derived import COCO_PICTURES
 from cascade_lab.engine.ema import Ema, momentum
 from cascade_lab.engine.optim import OptimConfig, build_optimizer
 from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.recipes import RECIPES, recipe
-from cascade_lab.recipes.published import cascade_3x
+from cascade_lab.recipes.published import COCO_PICTURES, cascade_3x
 from tests.oracle.golden_recipes import (
     built_config,
     is_recipe,
