@@ -12,6 +12,7 @@ from torch import Tensor
 from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.ops.boxes import scale
 from cascade_lab.ops.nms import batched_nms
+from cascade_lab.ops.soft_nms import soft_nms
 from cascade_lab.trace import StageTrace
 
 Ensemble = Literal["own_rois_logits", "own_rois_probabilities", "last_rois_probabilities"]
@@ -27,14 +28,28 @@ class PostprocessConfig:
             softmax (detectron2). ``"last_rois_probabilities"``: all heads look again at the last
             stage's boxes (the paper, table 2).
         score_threshold: detections must score above it.
-        nms_iou: of two boxes of a class that overlap more than this, the lower score goes.
+        nms: ``"hard"`` drops the worse of two boxes of a class that overlap too much (the published models);
+            ``"soft_linear"`` and ``"soft_gaussian"`` lower its score instead (`ops/soft_nms.py`).
+        nms_iou: of two boxes of a class that overlap more than this, the lower score goes. With
+            ``"soft_linear"`` it is lowered from here on (the paper takes 0.3); ``"soft_gaussian"`` has no limit.
+        soft_sigma: width of ``"soft_gaussian"`` (the paper takes 0.5); smaller is harder.
+        soft_min_score: lowered scores must be above it. ``score_threshold`` is asked before, not again.
         max_detections: kept per picture.
     """
 
     ensemble: Ensemble = "own_rois_logits"
     score_threshold: float = 0.05
+    nms: Literal["hard", "soft_linear", "soft_gaussian"] = "hard"
     nms_iou: float = 0.5
+    soft_sigma: float = 0.5
+    soft_min_score: float = 0.001
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.soft_sigma > 0:
+            raise ValueError(f"soft_sigma must be above 0, got {self.soft_sigma}")
+        if not 0 <= self.soft_min_score < 1:
+            raise ValueError(f"soft_min_score must lie in [0, 1), got {self.soft_min_score}")
 
 
 def ensemble_scores(
@@ -78,5 +93,22 @@ def pick_detections(
     box = boxes[row, label if boxes.shape[1] > 1 else torch.zeros_like(label)]
     score = scores[row, label]
     original = scale(box, (1 / factors[0], 1 / factors[1]))
-    keep = batched_nms(original, score, label, config.nms_iou)[: config.max_detections]
-    return row[keep], box[keep], label[keep], score[keep]
+    keep, score = thin_out(original, score, label, config)
+    return row[keep], box[keep], label[keep], score
+
+
+def thin_out(boxes: Tensor, scores: Tensor, labels: Tensor, config: PostprocessConfig) -> tuple[Tensor, Tensor]:
+    """Do the NMS of ``config``: indices (D,) of the boxes that stay and their scores (D,), best first."""
+    if config.nms == "hard":
+        keep = batched_nms(boxes, scores, labels, config.nms_iou)[: config.max_detections]
+        return keep, scores[keep]
+    return soft_nms(
+        boxes,
+        scores,
+        labels,
+        "linear" if config.nms == "soft_linear" else "gaussian",
+        iou=config.nms_iou,
+        sigma=config.soft_sigma,
+        min_score=config.soft_min_score,
+        most=config.max_detections,
+    )

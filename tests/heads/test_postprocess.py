@@ -1,6 +1,7 @@
 """Who votes, where the box is, and which detections stay."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,31 @@ def test_nms_within_a_class():
     assert row.tolist() == [0, 2, 1] and label.tolist() == [0, 0, 1]
     assert torch.equal(box, BOXES[[0, 2, 1]])
     assert_close(score, torch.tensor([0.9, 0.5, 0.4]))
+
+
+@pytest.mark.parametrize(
+    ("config", "lowered"),
+    [
+        (replace(CONFIG, nms="soft_linear"), 0.6 * (1 - 0.8)),
+        (replace(CONFIG, nms="soft_gaussian", soft_sigma=0.4), 0.6 * math.exp(-0.64 / 0.4)),
+    ],
+)
+def test_soft_nms_lowers_within_a_class(config: PostprocessConfig, lowered: float):
+    """The case above: the second box stays, below the score threshold, which is asked before the NMS only."""
+    row, box, label, score = pick([[0.9, 0.0, 0.1], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]], config)
+    assert row.tolist() == [0, 2, 1, 1] and label.tolist() == [0, 0, 1, 0]
+    assert torch.equal(box, BOXES[[0, 2, 1, 1]])
+    assert_close(score, torch.tensor([0.9, 0.5, 0.4, lowered]))
+    row, *_ = pick([[0.9, 0.0, 0.1], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]], replace(config, max_detections=2))
+    assert row.tolist() == [0, 2]
+    row, *_ = pick([[0.9, 0.0, 0.1], [0.6, 0.4, 0.0], [0.5, 0.0, 0.5]], replace(config, soft_min_score=0.2))
+    assert row.tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("name, value", [("soft_sigma", 0.0), ("soft_min_score", 1.0), ("soft_min_score", -0.1)])
+def test_impossible_settings(name: str, value: float):
+    with pytest.raises(ValueError, match=f"{name} must .* got {value}"):
+        replace(CONFIG, **{name: value})
 
 
 def test_one_box_may_be_two_classes():
