@@ -90,7 +90,7 @@ class Detector(nn.Module):
         trace = Trace(images.sizes, images.original_sizes, proposals, stages, detections)
         if keep_features:
             trace = replace(trace, features=pyramid)
-        return Prediction(self._instances(detections, images.sizes, images.original_sizes), trace)
+        return Prediction(on_original(detections, images.sizes, images.original_sizes), trace)
 
     def read_out(self, trace: Trace, stages: Sequence[int]) -> list[Instances]:
         """Return what the detections would be if only these stages (0-based) voted.
@@ -101,7 +101,7 @@ class Detector(nn.Module):
             raise ValueError("this trace holds no features; predict with keep_features=True")
         images = ImageBatch(trace.features[0], trace.sizes, trace.original_sizes, trace.sizes)
         detections = self.cascade.read_out(trace.features, images, trace.stages, stages)
-        return self._instances(detections, trace.sizes, trace.original_sizes)
+        return on_original(detections, trace.sizes, trace.original_sizes)
 
     @property
     def num_layers(self) -> int:
@@ -112,19 +112,17 @@ class Detector(nn.Module):
         part, _, rest = parameter_name.partition(".")
         return self.backbone.layer_of(rest) if part == "backbone" else self.num_layers + 1
 
-    def _instances(
-        self,
-        found: DetectionTrace,
-        sizes: Sequence[tuple[int, int]],
-        original_sizes: Sequence[tuple[int, int]],
-    ) -> list[Instances]:
-        """Move detections to the original pictures and paste their masks there."""
-        instances = []
-        for i, ((h, w), original) in enumerate(zip(sizes, original_sizes, strict=True)):
-            boxes = scale(found.boxes[i], (original[0] / h, original[1] / w))
-            masks = None
-            if found.mask_logits:
-                votes = [logits[i].sigmoid() for logits in found.mask_logits.values()]
-                masks = paste_masks(torch.stack(votes).mean(0), boxes, original)
-            instances.append(Instances(original, boxes, found.labels[i], found.scores[i], masks))
-        return instances
+
+def on_original(
+    found: DetectionTrace, sizes: Sequence[tuple[int, int]], original_sizes: Sequence[tuple[int, int]]
+) -> list[Instances]:
+    """Move detections from pictures of ``sizes`` to the original ones and paste their masks there."""
+    instances = []
+    for i, ((h, w), original) in enumerate(zip(sizes, original_sizes, strict=True)):
+        boxes = scale(found.boxes[i], (original[0] / h, original[1] / w))
+        masks = None
+        if found.mask_logits:
+            votes = [logits[i].sigmoid() for logits in found.mask_logits.values()]
+            masks = paste_masks(torch.stack(votes).mean(0), boxes, original)
+        instances.append(Instances(original, boxes, found.labels[i], found.scores[i], masks))
+    return instances

@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cascade_lab.datasets.catalog import load_dataset
+from cascade_lab.augmented import AugmentedTest, cost, read_out, see
+from cascade_lab.datasets import Dataset
+from cascade_lab.datasets.catalog import DataConfig, load_dataset
 from cascade_lab.datasets.loader import evaluation_batches
+from cascade_lab.datasets.transforms import at_scale
 from cascade_lab.detector import Detector
 from cascade_lab.engine.checkpoint import write_text
 from cascade_lab.errors import InputError
 from cascade_lab.evaluation.coco import detections_to_coco, load_ground_truth
 from cascade_lab.evaluation.per_stage import score_modes, stage_modes
+from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.overrides import override
-from cascade_lab.runs import Run, load_run
+from cascade_lab.runs import Run, load_run, with_postprocess
 from cascade_lab.structures import ImageBatch, Instances
 
 USAGE = """usage: cascade-lab evaluate RUN [options]
@@ -34,7 +38,12 @@ USAGE = """usage: cascade-lab evaluate RUN [options]
   --data.root DIR    folder in COCO format (default: the one that was trained on)
   --data.split NAME  split to measure (default: the recipe's validation split)
   --batch_size N     pictures at once (default 8)
+  --tta.scales S ... look at every picture at these sizes, 1.0 being the recipe's (default: 1.0)
+  --tta.flip         look at every view mirrored as well, and merge all views
+  --nms KIND         hard, soft_linear or soft_gaussian; also --nms_iou, --soft_sigma, --soft_min_score,
+                     --score_threshold, --max_detections, --ensemble (default: what the recipe says)
 
+The stages are measured with test-time augmentation as without: each is read out in every view and merged.
 Writes results.json, evaluation.json, detections_bbox.json and detections_segm.json into RUN."""
 
 BOX_COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
@@ -54,6 +63,7 @@ class DataChoice:
 class EvaluateOptions:
     data: DataChoice = field(default_factory=DataChoice)
     batch_size: int = 8
+    tta: AugmentedTest = AugmentedTest()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -67,22 +77,25 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0].startswith("-"):
         raise InputError(f"argument {arguments[0]!r}: name the folder of the run first, such as runs/nano")
-    (options,) = override((EvaluateOptions(),), arguments[1:])
+    override(
+        (EvaluateOptions(), PostprocessConfig()), arguments[1:]
+    )  # wrong ones fall before the run is loaded
+    run = load_run(arguments[0])
+    kept = run.recipe.detector.cascade.postprocess
+    options, postprocess = override((EvaluateOptions(), kept), arguments[1:])
+    run = run if postprocess == kept else with_postprocess(run, postprocess)
     root = None if options.data.root is None else Path(options.data.root)
-    evaluate_run(Path(arguments[0]), root, options.data.split, options.batch_size)
+    evaluate(run, root, options.data.split, options.batch_size, options.tta)
     print(f"next:\n  cascade-lab report {shlex.quote(arguments[0])}")
     return 0
 
 
-def evaluate_run(
-    run: Path, data_root: Path | None = None, split: str | None = None, batch_size: int = 8
-) -> dict[str, Any]:
-    """Load a run, measure it, print the tables and return what results.json says."""
-    return evaluate(load_run(run), data_root, split, batch_size)
-
-
 def evaluate(
-    run: Run, data_root: Path | None = None, split: str | None = None, batch_size: int = 8
+    run: Run,
+    data_root: Path | None = None,
+    split: str | None = None,
+    batch_size: int = 8,
+    tta: AugmentedTest | None = None,
 ) -> dict[str, Any]:
     """Measure a run on a split and write the figures into its folder, all at the end.
 
@@ -90,20 +103,24 @@ def evaluate(
         InputError: the split is missing or broken, lacks a class, or the detector returns NaN.
     """
     data = run.recipe.data if data_root is None else replace(run.recipe.data, root=str(data_root))
-    split = split or data.val_split
+    split, tta = split or data.val_split, tta or AugmentedTest()
     dataset = load_dataset(data, split, training=False, classes=run.classes)
     if not len(dataset):
         raise InputError(f"{dataset.annotation_path}: images is empty; name a split that has pictures")
     run.detector.to("cuda" if torch.cuda.is_available() else "cpu")
+    if not tta.plain:
+        print(cost(tta))
     began = time.monotonic()
-    batches = evaluation_batches(dataset, data, batch_size)
-    detections = collect_detections(run.detector, batches, dataset.image_ids, dataset.category_ids)
+    batches = scaled_batches(dataset, data, tta, batch_size)
+    detections = collect_detections(run.detector, batches, dataset.image_ids, dataset.category_ids, tta)
     results = score_modes(load_ground_truth(dataset.annotation_path), detections, dataset.category_ids)
     about = {
         "split": split,
         "root": data.root,
         "pictures": len(dataset),
         "step": run.step,
+        "tta": None if tta.plain else {"scales": list(tta.scales), "flip": tta.flip},
+        "nms": run.recipe.detector.cascade.postprocess.nms,
         "seconds": round(time.monotonic() - began, 1),
     }
     write_results(run.path, results, list(detections.values())[-1], about)
@@ -112,32 +129,54 @@ def evaluate(
     return results
 
 
+def scaled_batches(
+    dataset: Dataset, data: DataConfig, tta: AugmentedTest, batch_size: int
+) -> Iterator[tuple[list[int], list[ImageBatch]]]:
+    """Yield (numbers of the pictures, the pictures at every scale), each picture once, in order."""
+    per_scale = [replace(data, augment=at_scale(data.augment, factor)) for factor in tta.scales]
+    for loaded in zip(*(evaluation_batches(dataset, one, batch_size) for one in per_scale), strict=True):
+        yield loaded[0][0], [images for _, images, _ in loaded]
+
+
 @torch.no_grad()
 def collect_detections(
     detector: Detector,
-    batches: Iterable[tuple[list[int], ImageBatch, list[Instances]]],
+    batches: Iterable[tuple[list[int], list[ImageBatch]]],
     image_ids: Sequence[int],
     category_ids: Sequence[int],
+    tta: AugmentedTest,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return COCO detections of every way to read the cascade; backbone and boxes are computed once.
 
     Args:
-        batches: (numbers of the pictures, pictures, objects), as ``evaluation_batches`` yields them.
+        batches: (numbers of the pictures, pictures at every scale), as ``scaled_batches`` yields them.
         image_ids, category_ids: ids in the annotation file of picture 0, 1, ... and label 0, 1, ...
     """
     modes = stage_modes(len(detector.config.cascade.stages))
-    full = list(modes)[-1]
     device = next(detector.parameters()).device
     found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in modes}
     with tqdm(total=len(image_ids), unit="picture", desc="evaluate", disable=None) as bar:
-        for indices, images, _ in batches:
-            prediction = detector.predict(images.to(device), keep_features=True)
-            for mode, stages in modes.items():
-                voted = prediction.instances if mode == full else detector.read_out(prediction.trace, stages)
+        for indices, scaled in batches:
+            scaled = [images.to(device) for images in scaled]
+            for mode, voted in read_modes(detector, scaled, tta, modes):
                 for index, instances in zip(indices, voted, strict=True):
                     found[mode] += detections_to_coco(image_ids[index], instances.to("cpu"), category_ids)
             bar.update(len(indices))
     return found
+
+
+def read_modes(
+    detector: Detector, scaled: list[ImageBatch], tta: AugmentedTest, modes: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, list[Instances]]]:
+    """Yield (mode, detections of a batch in that mode)."""
+    if not tta.plain:
+        sight = see(detector, scaled, tta.flip)
+        yield from ((mode, read_out(detector, sight, stages)) for mode, stages in modes.items())
+        return
+    prediction = detector.predict(scaled[0], keep_features=True)
+    full = list(modes)[-1]
+    for mode, stages in modes.items():
+        yield mode, prediction.instances if mode == full else detector.read_out(prediction.trace, stages)
 
 
 def write_results(

@@ -18,15 +18,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from cascade_lab.augmented import AugmentedTest, cost, predict_augmented
 from cascade_lab.datasets.coco import read_picture
-from cascade_lab.datasets.transforms import AugmentConfig, prepare
+from cascade_lab.datasets.transforms import AugmentConfig, at_scale, prepare
 from cascade_lab.detector import Prediction
 from cascade_lab.engine.checkpoint import write_text
 from cascade_lab.errors import InputError
+from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.ops.boxes import xyxy_to_xywh
 from cascade_lab.ops.masks import encode_rle
 from cascade_lab.overrides import override, split_named
-from cascade_lab.runs import Run, load_run
+from cascade_lab.runs import Run, load_run, with_postprocess
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.viz.boxes import draw_detections
 from cascade_lab.viz.stages import stage_strip
@@ -37,14 +39,19 @@ USAGE = """usage: cascade-lab predict RUN IMAGE... --output DIR [options]
   IMAGE...      pictures: JPEG, PNG or WebP
   --output DIR  folder for the results, made if it is not there
   --score S     leave out detections with a lower score, 0 to 1 (default 0.3)
+  --tta.scales S ...  look at every picture at these sizes, 1.0 being the recipe's (default: 1.0)
+  --tta.flip    look at every view mirrored as well, and merge all views
+  --nms KIND    hard, soft_linear or soft_gaussian (default: what the recipe says)
 
-For every picture: NAME_drawn.jpg or .png, NAME.json (COCO annotations), NAME_stages.png."""
+For every picture: NAME_drawn.jpg or .png, NAME.json (COCO annotations), NAME_stages.png. With --tta, the
+stages are those of the first scale alone, on the proposals of all views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     output: str = ""
     score: float = 0.3
+    tta: AugmentedTest = AugmentedTest()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -57,19 +64,31 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     named, rest = split_named(arguments)
-    (options,) = override((PredictOptions(),), rest)
+    options, _ = override((PredictOptions(), PostprocessConfig()), rest)
     if len(named) < 2:
         raise InputError("arguments: name the run folder and at least one picture, before the options")
     if not options.output:
         raise InputError("option --output: missing; name a folder for the results, such as --output found")
     images, output = [Path(word) for word in named[1:]], Path(options.output)
     check_pictures(images, output)  # before the model is loaded, which takes longer
-    written = predict_images(load_run(named[0]), images, output, options.score)
+    run = load_run(named[0])
+    kept = run.recipe.detector.cascade.postprocess
+    _, postprocess = override((PredictOptions(), kept), rest)
+    run = run if postprocess == kept else with_postprocess(run, postprocess)
+    if not options.tta.plain:
+        print(cost(options.tta))
+    written = predict_images(run, images, output, options.score, options.tta)
     print(f"{len(images)} pictures, {len(written)} files -> {output}")
     return 0
 
 
-def predict_images(run: Run, images: Sequence[Path], output: Path, score: float = 0.3) -> list[Path]:
+def predict_images(
+    run: Run,
+    images: Sequence[Path],
+    output: Path,
+    score: float = 0.3,
+    tta: AugmentedTest | None = None,
+) -> list[Path]:
     """Write a drawing, a COCO file and a strip of stages for every picture; return the files.
 
     All pictures are decoded once before anything is written, so a broken one leaves nothing behind.
@@ -84,7 +103,7 @@ def predict_images(run: Run, images: Sequence[Path], output: Path, score: float 
         output.mkdir(parents=True, exist_ok=True)
         for path in tqdm(images, unit="picture", desc="predict", disable=None):
             picture = read_picture(path)
-            prediction = detect(run, picture)
+            prediction = detect(run, picture, tta)
             written += write_prediction(path, picture, prediction, run, output, score)
     except OSError as error:
         raise InputError(f"{output}: cannot write there ({error.strerror}); name another folder") from error
@@ -118,12 +137,16 @@ def files_for(path: Path, output: Path) -> tuple[Path, Path, Path]:
     return output / names[0], output / names[1], output / names[2]
 
 
-def detect(run: Run, picture: Tensor) -> Prediction:
-    """Predict one picture, uint8 (3, H, W), resized as the recipe does for testing."""
+def detect(run: Run, picture: Tensor, tta: AugmentedTest | None = None) -> Prediction:
+    """Predict one picture, uint8 (3, H, W), resized as the recipe does for testing, or merged over views."""
     size = (int(picture.shape[1]), int(picture.shape[2]))
-    image = resize_for_test(picture, run.recipe.data.augment)
     device = next(run.detector.parameters()).device
-    return run.detector.predict(ImageBatch.collate([image], [size]).to(device))
+    tta = tta or AugmentedTest()
+    sizes = [at_scale(run.recipe.data.augment, factor) for factor in tta.scales]
+    scaled = [ImageBatch.collate([resize_for_test(picture, s)], [size]).to(device) for s in sizes]
+    if tta.plain:
+        return run.detector.predict(scaled[0])
+    return predict_augmented(run.detector, scaled, tta.flip)
 
 
 def resize_for_test(picture: Tensor, config: AugmentConfig) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cascade_lab.detector import Detector
 from cascade_lab.engine import checkpoint
 from cascade_lab.errors import InputError
+from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.recipes import Recipe, from_dict
 
 
@@ -48,3 +49,14 @@ def load_run(path: str | Path) -> Run:
     detector.load_state_dict(state.get("ema") or state["detector"])
     classes, ids = tuple(facts["classes"]), tuple(facts["category_ids"])
     return Run(path, recipe, classes, ids, detector.eval(), state["step"])
+
+
+def with_postprocess(run: Run, postprocess: PostprocessConfig) -> Run:
+    """Return the run with other rules for how scores become detections, in its recipe and in its detector.
+
+    The detector is changed in place, since no weight depends on them.
+    """
+    detector = run.recipe.detector
+    changed = replace(detector, cascade=replace(detector.cascade, postprocess=postprocess))
+    run.detector.config, run.detector.cascade.config = changed, changed.cascade
+    return replace(run, recipe=replace(run.recipe, detector=changed))

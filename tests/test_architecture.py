@@ -18,7 +18,7 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "ops/",  # of these only dcnv3.py, roi_align.py and masks.py know the kernels
     "layers/ targets/ losses",
     "backbones/ necks/ heads/",
-    "detector weights",
+    "detector weights augmented",
     "datasets/ evaluation/ engine/",  # none knows another, nor any model class
     "recipes/",
     "runs fit",

@@ -183,6 +183,11 @@ def rectangle(size: tuple[int, int], sides: tuple[int, int], draw: list[float]) 
     return top, left, top + height, left + width
 
 
+def at_scale(config: AugmentConfig, factor: float) -> AugmentConfig:
+    """Return ``config`` with pictures larger by ``factor`` at test time."""
+    return replace(config, test_scale=config.test_scale * factor)
+
+
 def resize_keep_ratio(size: tuple[int, int], limits: tuple[int, int]) -> tuple[int, int]:
     """Return the (H, W) whose long side is at most the larger and short side at most the smaller limit.
 

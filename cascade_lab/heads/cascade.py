@@ -251,7 +251,17 @@ class Cascade(nn.Module):
             boxes = decode_classwise(stages[voters[-1]], i, size)
             picked.append(pick_detections(boxes, scores, self.config.postprocess, images.scale(i)))
         rows, boxes, labels, scores = (list(column) for column in zip(*picked, strict=True))
+        return DetectionTrace(rows, boxes, labels, scores, self.masks_of(pyramid, boxes, labels, voters))
 
+    @torch.no_grad()
+    def masks_of(
+        self,
+        pyramid: Sequence[Tensor],
+        boxes: list[Tensor],
+        labels: list[Tensor],
+        voters: Sequence[int],
+    ) -> dict[int, list[Tensor]]:
+        """Return by stage the mask logits (D, 28, 28) of each box for its label; empty without mask heads."""
         mask_logits = {}
         with_masks = [k for k in voters if k in self.config.mask_stages] or self.config.mask_stages
         if with_masks:
@@ -261,7 +271,7 @@ class Cascade(nn.Module):
                 logits = self.mask_heads[str(k)](roi_features)  # (D, K, 28, 28)
                 own = logits[torch.arange(len(label)), label].float()
                 mask_logits[k] = self._per_image(own, boxes)
-        return DetectionTrace(rows, boxes, labels, scores, mask_logits)
+        return mask_logits
 
     def _pool(self, pyramid: Sequence[Tensor], boxes: list[Tensor], size: int) -> Tensor:
         return pool_rois(

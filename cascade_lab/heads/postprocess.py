@@ -31,7 +31,7 @@ class PostprocessConfig:
         nms: ``"hard"`` drops the worse of two boxes of a class that overlap too much (the published models);
             ``"soft_linear"`` and ``"soft_gaussian"`` lower its score instead (`ops/soft_nms.py`).
         nms_iou: of two boxes of a class that overlap more than this, the lower score goes. With
-            ``"soft_linear"`` it is lowered from here on (the paper takes 0.3); ``"soft_gaussian"`` has no limit.
+            ``"soft_linear"`` it is lowered from here on (in the paper 0.3); ``"soft_gaussian"`` needs none.
         soft_sigma: width of ``"soft_gaussian"`` (the paper takes 0.5); smaller is harder.
         soft_min_score: lowered scores must be above it. ``score_threshold`` is asked before, not again.
         max_detections: kept per picture.
@@ -97,7 +97,9 @@ def pick_detections(
     return row[keep], box[keep], label[keep], score
 
 
-def thin_out(boxes: Tensor, scores: Tensor, labels: Tensor, config: PostprocessConfig) -> tuple[Tensor, Tensor]:
+def thin_out(
+    boxes: Tensor, scores: Tensor, labels: Tensor, config: PostprocessConfig
+) -> tuple[Tensor, Tensor]:
     """Do the NMS of ``config``: indices (D,) of the boxes that stay and their scores (D,), best first."""
     if config.nms == "hard":
         keep = batched_nms(boxes, scores, labels, config.nms_iou)[: config.max_detections]

@@ -68,6 +68,12 @@ def scale(boxes: Tensor, factors: tuple[float, float]) -> Tensor:
     return boxes * boxes.new_tensor([fx, fy, fx, fy])
 
 
+def mirror(boxes: Tensor, width: float) -> Tensor:
+    """Return boxes (..., 4) of a picture that was mirrored left to right: x1' = W - x2, x2' = W - x1."""
+    x1, y1, x2, y2 = at_least_float32(boxes).unbind(-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
     """Return corners for left, top, width, height (the form of COCO files). Shapes: (..., 4)."""
     boxes = at_least_float32(boxes)

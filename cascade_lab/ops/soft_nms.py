@@ -1,7 +1,7 @@
 """Soft-NMS: a box next to a better one is not dropped, its score is lowered.
 
-Where two objects stand close together, hard NMS drops the box of the second. Soft-NMS keeps it further down the
-list, where it costs little if it was a double and finds the object if it was not.
+Where two objects stand close together, hard NMS drops the box of the second. Soft-NMS keeps it further down
+the list, where it costs little if it was a double and finds the object if it was not.
 
 Source: Bodla et al. 2017, "Soft-NMS - Improving Object Detection With One Line of Code", figure 2 (algorithm)
 and equations 2 and 3.

@@ -114,7 +114,7 @@ def test_command_line(run, monkeypatch):
 
 def test_missing_run(tmp_path):
     with pytest.raises(InputError, match="no such run folder"):
-        command.evaluate_run(tmp_path / "nowhere")
+        command.main([str(tmp_path / "nowhere")])
 
 
 def test_help(capsys):

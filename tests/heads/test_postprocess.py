@@ -112,7 +112,9 @@ def test_soft_nms_lowers_within_a_class(config: PostprocessConfig, lowered: floa
     assert row.tolist() == [0, 2, 1]
 
 
-@pytest.mark.parametrize("name, value", [("soft_sigma", 0.0), ("soft_min_score", 1.0), ("soft_min_score", -0.1)])
+@pytest.mark.parametrize(
+    "name, value", [("soft_sigma", 0.0), ("soft_min_score", 1.0), ("soft_min_score", -0.1)]
+)
 def test_impossible_settings(name: str, value: float):
     with pytest.raises(ValueError, match=f"{name} must .* got {value}"):
         replace(CONFIG, **{name: value})

@@ -28,7 +28,7 @@ def one_group(scores: Tensor) -> Tensor:
 
 
 def test_linear_by_hand():
-    """Box 1 leaves 1/3 to both neighbours; box 2 then leaves 4/7 of that to box 0, or all where 3/7 is below."""
+    """Box 1 leaves 1/3 to both neighbours; box 2 then leaves 4/7 of that to box 0, or all of it at 0.5."""
     keep, scores = soft_nms(ROW, SCORES, one_group(SCORES), "linear", iou=0.3)
     assert keep.tolist() == [1, 2, 0, 3]
     assert_close(scores, torch.tensor([0.9, 0.8 / 3, 0.7 / 3 * 4 / 7, 0.1]))
@@ -38,7 +38,7 @@ def test_linear_by_hand():
 
 def test_gaussian_by_hand():
     keep, scores = soft_nms(ROW, SCORES, one_group(SCORES), "gaussian", sigma=0.5)
-    near, far = math.exp(-(2 / 3) ** 2 / 0.5), math.exp(-(3 / 7) ** 2 / 0.5)
+    near, far = math.exp(-((2 / 3) ** 2) / 0.5), math.exp(-((3 / 7) ** 2) / 0.5)
     assert keep.tolist() == [1, 2, 0, 3]
     assert_close(scores, torch.tensor([0.9, 0.8 * near, 0.7 * near * far, 0.1]))
 
@@ -64,7 +64,7 @@ def test_what_falls_too_low_is_dropped(decay):
 def by_the_paper(
     boxes: Tensor, scores: Tensor, decay: str, iou: float, sigma: float
 ) -> list[tuple[float, int]]:
-    """Figure 2 of the paper with lists and plain numbers, for one class: (final score, index), as selected."""
+    """Figure 2 of the paper in plain numbers, for one class: (final score, index) in order of selection."""
     rest = {i: float(s) for i, s in enumerate(scores)}  # B and S
     found = []  # D
     while rest:
