@@ -130,6 +130,20 @@ def test_activation_checkpointing_changes_nothing():
 
 
 @needs_compiler
+def test_the_first_call_of_all_may_be_checkpointed():
+    """The kernels are then tried, once, in the middle of a block whose saved tensors are counted."""
+    own = [tensor.float().requires_grad_() for tensor in leaves(*SHAPES[0])]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return dcnv3(*tensors, groups=SHAPES[0][1], rule="softmax")
+
+    why.cache_clear()
+    found = torch.autograd.grad(checkpoint(run, *own, use_reentrant=False).sum(), own)
+    for a, b in zip(found, torch.autograd.grad(run(*own).sum(), own), strict=True):
+        assert_close(a, b)
+
+
+@needs_compiler
 def test_autocast_runs_in_the_half_type():
     own = [x.requires_grad_() for x in leaves((1, 5, 6), 2, 4, {}, torch.float32)]
     with torch.autocast("cpu", dtype=torch.bfloat16):

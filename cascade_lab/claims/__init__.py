@@ -1,0 +1,1 @@
+"""Claims as small programs that can be run again."""
