@@ -21,7 +21,7 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "detector weights augmented",
     "datasets/ evaluation/ engine/",  # none knows another, nor any model class
     "recipes/",
-    "runs fit",
+    "runs fit ledger/",  # the ledger takes a detector apart, and knows no recipe
     "train evaluate predict doctor",  # the first three may hand their results to viz
     "viz/",  # draws plain values: knows only the containers and ops
     "widgets/ learn/ claims/",

@@ -67,7 +67,7 @@ def dcnv3(
         rule=rule,
     )
     _check(input, offset, modulation, settings)
-    if torch.is_autocast_enabled(input.device.type):
+    if not input.is_meta and torch.is_autocast_enabled(input.device.type):  # meta: shapes only, no autocast
         half = torch.get_autocast_dtype(input.device.type)
         input, offset, modulation = input.to(half), offset.to(half), modulation.to(half)
     if backend == "auto":
