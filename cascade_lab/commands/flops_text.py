@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cascade_lab.ledger.costs import Ledger, PartCost, add
-from cascade_lab.ledger.official import DCNV3
+from cascade_lab.ledger.official import DCNV3, Counted
 from cascade_lab.ledger.parts import STEM
 
 MIB = 2**20
+WIDTH = 92
 
 
 def as_text(found: Ledger, name: str) -> str:
@@ -30,7 +32,7 @@ def as_text(found: Ledger, name: str) -> str:
             lines += [_line("  " + cost.name.removeprefix(f"{heading} "), cost, total) for cost in costs]
         else:
             lines.append(_line(costs[0].name, costs[0], total))
-    lines += ["-" * 92, _line("total", total, total), "", *_notes(found)]
+    lines += ["-" * WIDTH, _line("total", total, total), "", *_notes(found)]
     return "\n".join(lines)
 
 
@@ -52,8 +54,8 @@ def as_plain(found: Ledger, name: str) -> dict[str, Any]:
             "counter_flops_without_dcnv3_term": total.official - found.dcnv3_term,
             "dcnv3_term": found.dcnv3_term,
             "dcnv3_term_per_level": [row.operations for row in found.modules if row.kind == DCNV3],
-            "parts": official_parts(found),
-            "by_part_and_layer_type": by_part_and_layer_type(found),
+            "parts": official_parts(found.modules),
+            "by_part_and_layer_type": by_part_and_layer_type(found.modules),
             "modules": [
                 {"module": row.name, "type": row.kind, "flops": row.operations, "part": row.part}
                 for row in found.modules
@@ -75,19 +77,19 @@ def grouped(costs: Sequence[PartCost]) -> dict[str, list[PartCost]]:
     return groups
 
 
-def official_parts(found: Ledger) -> dict[str, int]:
+def official_parts(modules: Sequence[Counted]) -> dict[str, int]:
     """Return the official count by official part, without the DCNv3 term."""
     counted: Counter[str] = Counter()
-    for row in found.modules:
+    for row in modules:
         if row.kind != DCNV3:
             counted[row.official_part] += row.operations
     return dict(counted)
 
 
-def by_part_and_layer_type(found: Ledger) -> dict[str, dict[str, int]]:
+def by_part_and_layer_type(modules: Sequence[Counted]) -> dict[str, dict[str, int]]:
     """Return the official count by official part, stages added up, and by type of layer."""
     counted: dict[str, Counter[str]] = {}
-    for row in found.modules:
+    for row in modules:
         if row.kind != DCNV3:
             part = ".".join(word for word in row.official_part.split(".") if not word.isdecimal())
             counted.setdefault(part, Counter())[row.kind] += row.operations
@@ -106,6 +108,7 @@ def _line(label: str, cost: PartCost, total: PartCost) -> str:
 def _notes(found: Ledger) -> list[str]:
     total = found.total
     kinds = sorted(found.full_by_kind.items(), key=lambda item: -item[1])
+    shares = [f"{kind} {100 * count / total.full:.2f} %" for kind, count in kinds]
     if total.seconds is None:
         time = "not measured; add --time"
     else:
@@ -114,7 +117,7 @@ def _notes(found: Ledger) -> list[str]:
         f"parameters  {total.parameters:,}",
         f"official    {total.official:,}, as published figures count; {found.dcnv3_term:,} are DCNv3",
         f"full        {total.full:,}, with {found.proposals} proposals and {found.detections} detections:",
-        "            " + ", ".join(f"{kind} {100 * count / total.full:.2f} %" for kind, count in kinds),
+        textwrap.fill(", ".join(shares), WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12),
         "            An operation is a multiply-accumulate; tools that count two print twice as much.",
         "kept        in float32, by a training step on one picture. Checkpointed, it keeps less, and the",
         f"            block that is computed again takes {found.recomputed_bytes / MIB:.0f} MiB on top.",

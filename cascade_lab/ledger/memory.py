@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class SavedBytes:
@@ -36,5 +38,19 @@ class SavedBytes:
                 self.by_part[name] += storage.nbytes()
             return tensor
 
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
+        with saved_tensors_hooks(keep, lambda tensor: tensor), RealLayout():
             yield
+
+
+class RealLayout(TorchDispatchMode):
+    """Let convolutions on the meta device answer channels last where their input is, as on real devices.
+
+    PyTorch's meta convolution forgets the layout, and with it the copies that later operators must make.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default and result.is_meta:
+            last = args[0].is_contiguous(memory_format=torch.channels_last)
+            result = result.contiguous(memory_format=torch.channels_last) if last else result
+        return result

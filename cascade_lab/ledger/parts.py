@@ -85,7 +85,7 @@ def infer(detector: Detector, pixels: Tensor, proposals: int, detections: int, e
             for j in range(k):
                 with enter(box_head(j)):
                     detector.cascade.box_heads[j](_pool(detector, pyramid, boxes, config.box_head.pool_size))
-    found, roi_features = boxes[:detections], None
+    found, roi_features = _boxes(detections, pixels), None
     for k in config.mask_stages:
         with enter(mask_head(k)):
             if roi_features is None:  # all mask heads read the same boxes: the first one pays
