@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from cascade_lab.ledger.costs import Ledger, PartCost, add
-from cascade_lab.ledger.official import DCNV3, Counted
+from cascade_lab.ledger.official import DCNV3, DETECTIONS, PROPOSALS, Counted
 from cascade_lab.ledger.parts import STEM
 
 MIB = 2**20
@@ -116,8 +115,10 @@ def _notes(found: Ledger) -> list[str]:
     return [
         f"parameters  {total.parameters:,}",
         f"official    {total.official:,}, as published figures count; {found.dcnv3_term:,} are DCNv3",
+        f"            Always with {PROPOSALS} boxes and {DETECTIONS} masks in each stage.",
         f"full        {total.full:,}, with {found.proposals} proposals and {found.detections} detections:",
-        textwrap.fill(", ".join(shares), WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12),
+        "            " + ", ".join(shares[:3]),
+        "            " + ", ".join(shares[3:]),
         "            An operation is a multiply-accumulate; tools that count two print twice as much.",
         "kept        in float32, by a training step on one picture. Checkpointed, it keeps less, and the",
         f"            block that is computed again takes {found.recomputed_bytes / MIB:.0f} MiB on top.",

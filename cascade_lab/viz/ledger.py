@@ -16,7 +16,7 @@ from cascade_lab.viz.palette import BLUE, FAINT, GREY, INK, PURPLE, stage_look
 
 @dataclass(frozen=True)
 class Bars:
-    """A quantity: its name and unit, and a value for each part; two rows of values to compare two counts."""
+    """A quantity: its name and unit, and a value for each part; two rows of values compare two counts."""
 
     title: str
     unit: str
@@ -52,9 +52,10 @@ def _draw(axes: Axes, panel: Bars, colours: Sequence[str]) -> None:
         labels = [_number(value) for value in values]
         axes.bar_label(bars, labels, fontsize=8 if rows == 1 else 6.5, color=INK, padding=2)
     names = panel.names or [""] * rows
+    if rows > 1:
+        names = [*names[:-1], f"{names[-1]} (hatched)"]
     sums = [f"{name} {_number(sum(row))}".strip() for name, row in zip(names, panel.values, strict=True)]
-    heading = f"{panel.title}: {', '.join(sums)} {panel.unit}" + (" (hatched)" if rows > 1 else "")
-    axes.set_title(heading, loc="left", fontsize=9, color=INK)
+    axes.set_title(f"{panel.title}, {panel.unit}\n{', '.join(sums)}", loc="left", fontsize=9, color=INK)
     tidy(axes)
     axes.set_xlim(0, 1.22 * largest or 1.0)
     axes.grid(axis="x", color=FAINT, alpha=0.22, linewidth=0.7)

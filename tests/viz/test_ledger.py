@@ -20,8 +20,8 @@ def test_bars_are_the_values():
     assert [bool(bar.get_hatch()) for bar in two.patches] == [False] * 4 + [True] * 4
     assert [label.get_text() for label in one.get_yticklabels()] == PARTS
     assert {text.get_text() for text in two.texts} >= {"30", "4.5", "1,234"}
-    assert one.get_title(loc="left") == "time: 37.5 s"
-    assert two.get_title(loc="left") == "work: a 37.5, b 1,250 s (hatched)"
+    assert one.get_title(loc="left") == "time, s\n37.5"
+    assert two.get_title(loc="left") == "work, s\na 37.5, b (hatched) 1,250"
     assert one.get_ylim()[0] > one.get_ylim()[1], "the first part stands on top"
 
 
