@@ -23,6 +23,7 @@ COMMANDS = {
     "view": ("cascade_lab.commands.view", "follow boxes through the stages, in your browser"),
     "report": ("cascade_lab.commands.report", "write one offline HTML page about a run"),
     "flops": ("cascade_lab.commands.flops", "count what a detector costs, part by part"),
+    "weights": ("cascade_lab.commands.weights", "fetch, check and convert published weights"),
     "doctor": ("cascade_lab.commands.doctor", "say what this machine can run, and what is missing"),
     "bench": ("cascade_lab.commands.bench", "measure kernels and loader on this machine"),
     "gpu-day": ("cascade_lab.commands.gpu_day.command", "do all that needs a GPU, and report on it"),

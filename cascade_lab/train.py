@@ -38,12 +38,14 @@ from cascade_lab.ops.dcnv3 import choose
 from cascade_lab.overrides import describe, override
 from cascade_lab.recipes import Recipe, from_dict, recipe, to_dict
 from cascade_lab.targets.sampler import random_choice
+from cascade_lab.weights import load_file
 
 USAGE = """usage: cascade-lab train RECIPE --output RUN [options]
 
   RECIPE             nano (synthetic shapes, minutes), micro (real pictures on a laptop), ...
   --output RUN       folder for checkpoints, metrics.jsonl and recipe.json
   --data.root DIR    folder in COCO format to train on
+  --weights FILE     start from a checkpoint: a detector's, or a classifier's for the backbone
   --resume           continue the run in RUN exactly where it stopped
   --seed N           another seed gives another start, order and augmentation
   --threads N        CPU threads (default: what PyTorch takes, usually all cores)
@@ -60,6 +62,7 @@ class RunOptions:
     """What the command line says beside the recipe."""
 
     output: str = ""
+    weights: str = ""
     resume: bool = False
     threads: int | None = None
 
@@ -87,7 +90,8 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        last, total = train(asked, Path(options.output), resume=options.resume)
+        weights = Path(options.weights) if options.weights else None
+        last, total = train(asked, Path(options.output), resume=options.resume, weights=weights)
     finally:
         distributed.cleanup()
     if last < total:
@@ -99,21 +103,24 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     return 0
 
 
-def train(asked: Recipe, output: Path, resume: bool = False) -> tuple[int, int]:
+def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | None = None) -> tuple[int, int]:
     """Train a recipe into the folder ``output``; return the steps done and the steps of the whole run.
+
+    ``weights`` is a checkpoint file to start from: of a whole detector, or of a backbone alone.
 
     Raises:
         InputError: data, folder or recipe do not fit, or the training diverged.
     """
     device = distributed.setup()
-    run_folder.check(output, {"asked": to_dict(asked)}, resume)  # early: opening a large data set takes long
+    start = {"asked": to_dict(asked), "weights": _identity(weights)}
+    run_folder.check(output, start, resume)  # early: opening a large data set takes long
     dataset = load_dataset(asked.data, asked.data.train_split, training=True)
     settled = _settled_before(asked, output) if resume else _settle(asked, dataset)
     pictures = pictures_per_epoch(dataset.sizes, settled.data.images_per_batch, settled.data.group_by_aspect)
     total = settled.schedule.total_steps(pictures, settled.data.images_per_batch)
     facts = {
         "recipe": to_dict(settled),
-        "asked": to_dict(asked),
+        **start,
         "classes": list(dataset.classes),
         "category_ids": list(dataset.category_ids),
         "training_images": len(dataset),
@@ -122,6 +129,10 @@ def train(asked: Recipe, output: Path, resume: bool = False) -> tuple[int, int]:
     facts["library_version"] = __version__
     torch.manual_seed(settled.seed)
     detector = Detector(settled.detector).to(device)
+    if weights is not None and not checkpoint.paths(output / "checkpoints"):
+        report = load_file(detector, weights)
+        if distributed.is_main():
+            print(f"{weights}:\n{report}", flush=True)
     distributed.barrier()  # until every process has looked at the folder
     if distributed.is_main():
         run_folder.write(output, facts, settled.seed)
@@ -146,6 +157,15 @@ def train(asked: Recipe, output: Path, resume: bool = False) -> tuple[int, int]:
         image_ids=dataset.image_ids,
     )
     return last, total
+
+
+def _identity(weights: Path | None) -> dict[str, str] | None:
+    """Return what tells the file that a run starts from, wherever it lies."""
+    if weights is None:
+        return None
+    if not weights.is_file():
+        raise InputError(f"option --weights: {weights} is not there; cascade-lab weights get fetches it")
+    return {"file": weights.name, "sha256": checkpoint.sha256(weights)}
 
 
 def _settle(asked: Recipe, dataset: Dataset) -> Recipe:

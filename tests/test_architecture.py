@@ -18,8 +18,9 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "ops/",  # of these only dcnv3.py, roi_align.py and masks.py know the kernels
     "layers/ targets/ losses",
     "backbones/ necks/ heads/",
-    "detector weights augmented",
+    "detector augmented",
     "datasets/ evaluation/ engine/",  # none knows another, nor any model class
+    "weights/",  # writes files as engine/checkpoint.py does
     "recipes/",
     "runs fit ledger/",  # the ledger takes a detector apart, and knows no recipe
     "train evaluate predict doctor",  # the first three may hand their results to viz

@@ -186,7 +186,8 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         InputError: absent, truncated, no picture, animated, too large, not 8 bits a channel, another size.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such picture; add it or remove it from the annotation file")
+        remedy = "check the name" if size is None else "add it or remove it from the annotation file"
+        raise InputError(f"{path}: no such picture; {remedy}")
     try:
         pixels, stored = _decode(path)  # (H, W, 3)
     except InputError:

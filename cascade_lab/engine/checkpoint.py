@@ -37,17 +37,10 @@ def save(folder: Path, state: dict[str, Any], keep: int = KEPT) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob("*.partial"):
             left_over.unlink()
-        partial = path.with_suffix(".pt.partial")
-        _write(partial, lambda file: torch.save(state, file))
-        digest = path.with_suffix(".pt.sha256")
-        text = f"{_sha256(partial)}  {path.name}\n".encode()
-        partial_digest = path.with_suffix(".sha256.partial")
-        _write(partial_digest, lambda file: file.write(text))
-        os.replace(partial_digest, digest)
-        os.replace(partial, path)
-        _sync(folder)
+        write_with_digest(path, lambda file: torch.save(state, file))
     except (OSError, RuntimeError) as error:
-        raise _explained(error, path, state) from error
+        remedy = "the older checkpoints are intact: make room and continue with --resume"
+        raise explained(error, path, size(state), remedy) from error
     for old in [other for other in paths(folder) if other.name <= path.name][:-keep]:
         old.unlink()
         old.with_suffix(".pt.sha256").unlink(missing_ok=True)
@@ -69,7 +62,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     digest = path.with_suffix(".pt.sha256")
     try:
-        if digest.read_text().split()[0] != _sha256(path):
+        if digest.read_text().split()[0] != sha256(path):
             raise InputError(f"{path}: the file is not what was written (SHA-256 differs); use an older one")
         return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -99,12 +92,67 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def write_with_digest(path: Path, content: Callable[[IO[bytes]], Any]) -> str:
+    """Replace ``path`` by what ``content`` writes, with ``path``.sha256 beside it; return the SHA-256.
+
+    The digest gets its name first, so a file that has its name also has its digest. OSError and RuntimeError
+    (torch.save) reach the caller; ``explained`` turns them into a line.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial_digest = path.with_suffix(".sha256.partial")
+    try:
+        _write(partial, content)
+        found = sha256(partial)
+        _write(partial_digest, lambda file: file.write(f"{found}  {path.name}\n".encode()))
+        os.replace(partial_digest, path.with_name(path.name + ".sha256"))
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        partial_digest.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+    return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` with ``text`` such that a reader sees the old content or the new, never a part."""
     partial = path.with_name(path.name + ".partial")
     _write(partial, lambda file: file.write(text.encode()))
     os.replace(partial, path)
     _sync(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as sha256sum prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def explained(error: BaseException, path: Path, needed: int, remedy: str) -> Exception:
+    """Return the error to raise for a write of ``needed`` bytes that failed; ``remedy`` is for a full disk.
+
+    torch.save hides a full disk behind a RuntimeError: look down the chain.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    if cause is None:
+        return RuntimeError(f"{path}: could not be written ({error})")
+    if cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(f"{path}: cannot be written ({cause.strerror}); choose another --output")
+    free = shutil.disk_usage(path.parent).free
+    return InputError(
+        f"{path}: disk full, needs about {_mebibytes(needed)}, {_mebibytes(free)} free; {remedy}"
+    )
+
+
+def size(value: Any) -> int:
+    """Return the bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(size, value.values()))
+    return sum(map(size, value)) if isinstance(value, list | tuple) else 0
 
 
 def _write(path: Path, content: Callable[[IO[bytes]], Any]) -> None:
@@ -126,35 +174,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _explained(error: BaseException, path: Path, state: dict[str, Any]) -> Exception:
-    """Return the error to raise. torch.save hides a full disk behind a RuntimeError: look down the chain."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    if cause is None:
-        return RuntimeError(f"{path}: could not be written ({error})")
-    if cause.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return InputError(f"{path}: cannot be written ({cause.strerror}); choose another --output")
-    free = shutil.disk_usage(path.parent).free
-    return InputError(
-        f"{path}: disk full, needs about {_mebibytes(_size(state))}, {_mebibytes(free)} free; the older"
-        " checkpoints are intact: make room and continue with --resume"
-    )
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(_size, value.values()))
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
 
 
 def _mebibytes(count: int) -> str:

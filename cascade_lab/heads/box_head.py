@@ -55,7 +55,8 @@ class BoxHead(nn.Module):
             nn.Linear(first if i == 0 else features, features) for i in range(config.fcs)
         )
         self.relu = nn.ReLU()
-        self._initialise()
+        self.initialise_outputs()
+        initialise(self.fcs, nn.init.xavier_uniform_)
 
     def forward(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (R, K + 1) and normalised deltas (R, 4 K) or (R, 4) for features (R, C, 7, 7)."""
@@ -67,10 +68,10 @@ class BoxHead(nn.Module):
             x = self.relu(fc(x))
         return self.classifier(x), self.regressor(x)
 
-    def _initialise(self) -> None:
+    def initialise_outputs(self) -> None:
+        """Draw the two last layers, whose size is the number of classes."""
         initialise([self.classifier], partial(nn.init.normal_, std=0.01))
         initialise([self.regressor], partial(nn.init.normal_, std=0.001))
-        initialise(self.fcs, nn.init.xavier_uniform_)
 
 
 class ConvNormReLU(nn.Module):

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from cascade_lab.layers.init import initialise
 
+FAN_OUT = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskHeadConfig:
@@ -37,8 +39,8 @@ class MaskHead(nn.Module):
         self.logits = nn.Conv2d(config.channels, num_classes, 1)
         self.relu = nn.ReLU()
         initialise(self.convs, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
-        fan_out = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
-        initialise([self.upsample, self.logits], fan_out)
+        initialise([self.upsample], FAN_OUT)
+        self.initialise_outputs()
 
     def forward(self, roi_features: Tensor) -> Tensor:
         """Return logits (R, K, 28, 28) for features (R, C, 14, 14)."""
@@ -47,3 +49,7 @@ class MaskHead(nn.Module):
             x = self.relu(conv(x))
         x = self.relu(self.upsample(x))  # (R, C, 28, 28)
         return self.logits(x)
+
+    def initialise_outputs(self) -> None:
+        """Draw the last layer, whose size is the number of classes."""
+        initialise([self.logits], FAN_OUT)

@@ -1,4 +1,4 @@
-"""Official checkpoints: the names of their parameters, and ours.
+"""The names of the parameters in official checkpoints, and ours.
 
 The official modules carry their construction in their names (a norm wrapped between two permutations is
 ``norm1.1``); ours are named by what they are. The map works both ways and knows no sizes.
@@ -7,10 +7,6 @@ The official modules carry their construction in their names (a norm wrapped bet
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from torch import Tensor, nn
 
 # (ours, official): each is a pattern of one, with {} for a number that both share.
 _BACKBONE = (
@@ -44,29 +40,6 @@ _HEADS = (
 )
 
 
-@dataclass
-class LoadReport:
-    """What did not fit: empty lists mean that every parameter was loaded."""
-
-    missing: list[str] = field(default_factory=list)  # ours, absent from the file
-    unexpected: list[str] = field(default_factory=list)  # in the file, unknown to the model
-    other_shape: list[str] = field(default_factory=list)  # in both, with different shapes
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.missing or self.unexpected or self.other_shape)
-
-    def __str__(self) -> str:
-        if self.is_empty:
-            return "every parameter was loaded"
-        parts = (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("other shape", self.other_shape),
-        )
-        return "; ".join(f"{name}: {', '.join(keys)}" for name, keys in parts if keys)
-
-
 def to_official(name: str, single_stage: bool = False) -> str:
     """Return the official name of one of our detector's parameters.
 
@@ -79,31 +52,11 @@ def to_official(name: str, single_stage: bool = False) -> str:
 
 
 def from_official(name: str) -> str:
-    """Return our name of an official detector parameter."""
+    """Return our name of an official detector parameter; a name of ours is returned as it is."""
     if name.startswith("backbone."):
         return _translate(name, _BACKBONE, 1)
     name = re.sub(r"(bbox_head|mask_head)\.(?!\d)", r"\1.0.", name)
     return _translate(name, _HEADS, 1)
-
-
-def load_official(detector: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copy an official state dict into a detector and report what did not fit."""
-    own, report = detector.state_dict(), LoadReport()
-    translated = {from_official(key): value for key, value in state.items()}
-    for key, value in translated.items():
-        if key not in own:
-            report.unexpected.append(key)
-        elif own[key].shape != value.shape:
-            report.other_shape.append(key)
-        else:
-            own[key].copy_(value)
-    report.missing = [key for key in own if key not in translated]
-    return report
-
-
-def official_state_dict(detector: nn.Module, single_stage: bool = False) -> dict[str, Tensor]:
-    """Return the detector's state dict under official names, in the official order of modules."""
-    return {to_official(key, single_stage): value for key, value in detector.state_dict().items()}
 
 
 def _translate(name: str, table: tuple[tuple[str, str], ...], source: int) -> str:
