@@ -94,10 +94,10 @@ def main(arguments: Sequence[str]) -> int:
 def fit(weights: Weights, asked: Recipe, backbone: bool = False) -> tuple[Weights, LoadReport]:
     """Return the weights as the recipe's detector orders them, in its types, and what became of the file's.
 
-    The number of classes is the file's. What the detector does not know is left out.
+    The number of classes is the file's.
 
     Raises:
-        InputError: the file lacks parameters, or layers have other shapes.
+        InputError: the file lacks parameters or has more of them, layers have other shapes or are not finite.
     """
     there = count_classes({name: tuple(value.shape) for name, value in weights.state.items()})
     with torch.device("meta"):
@@ -105,7 +105,7 @@ def fit(weights: Weights, asked: Recipe, backbone: bool = False) -> tuple[Weight
     report = compare_file(detector, weights)
     wanted = {n: v for n, v in detector.state_dict().items() if not backbone or n.startswith("backbone.")}
     if backbone:
-        report = replace(report, missing=tuple(name for name in report.missing if name in wanted))
+        report = report.of_backbone()
     report.check(weights.path, complete=True)
     check_finite(wanted, weights.state, weights.path)
     state = {name: own(weights.state[name].to(value.dtype)) for name, value in wanted.items()}

@@ -23,10 +23,13 @@ from safetensors import safe_open
 
 from cascade_lab.errors import InputError
 
-# Packages whose objects lie in official checkpoints beside the tensors: mmdetection's family in "meta" and
-# "optimizer", yacs in the "config" of the classification trainer, NumPy in logged numbers.
-PACKAGES = ("mmcv", "mmengine", "mmdet", "mmcls", "mmpretrain", "mmseg", "timm", "yacs", "addict", "numpy")
-SINGLE_NAMES = ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "datetime.datetime")
+# What lies in official checkpoints beside the tensors: objects of mmdetection's family in "meta" and
+# "optimizer", of yacs in the "config" of the classification trainer, and NumPy's numbers and arrays.
+FOREIGN = re.compile(
+    r"(mmcv|mmengine|mmdet|mmcls|mmpretrain|mmseg|timm|yacs|addict)\..*"
+    r"|numpy\.((_?core\.(multiarray|numeric)\.)?(ndarray|dtype|scalar|_reconstruct|_frombuffer)|dtypes\.\w+)"
+    r"|argparse\.Namespace|pathlib\.(Posix|Windows)Path|datetime\.datetime"
+)
 # Classes that derive from dict are filled item by item, which the reader allows for these types only.
 DICTIONARIES = ("CfgNode", "ConfigDict", "Dict")
 LARGEST_PICKLE = 64 * 2**20  # without its tensors the pickle of InternImage-XL is well below one MiB
@@ -86,7 +89,7 @@ def _read_pickled(path: Path) -> Any:
     stand_ins: list[Any] = [
         (OrderedDict if name.rsplit(".", 1)[-1] in DICTIONARIES else StandIn, name)
         for name in _names_in(path)
-        if name.split(".")[0] in PACKAGES or name in SINGLE_NAMES
+        if FOREIGN.fullmatch(name)
     ]
     with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
         warnings.simplefilter(

@@ -38,12 +38,27 @@ class LoadReport:
         """Whether there is nothing to tell: file and model have the same parameters, and all were loaded."""
         return not (self.dropped or self.unexpected or self.missing or self.other_shape or self.reinitialised)
 
+    def of_backbone(self) -> LoadReport:
+        """Return what concerns the backbone alone."""
+
+        def own(names: Iterable[str]) -> tuple[str, ...]:
+            return tuple(name for name in names if name.startswith("backbone."))
+
+        return LoadReport(
+            matched=own(self.matched),
+            dropped=self.dropped,
+            unexpected=own(self.unexpected),
+            missing=own(self.missing),
+            other_shape={name: self.other_shape[name] for name in own(self.other_shape)},
+            classes=self.classes,
+        )
+
     def check(self, source: object, complete: bool = False) -> None:
         """Raise InputError where the file does not belong to the model.
 
         Args:
             source: what to call the file.
-            complete: also refuse a file that leaves any parameter of the model as it was.
+            complete: also refuse a file that leaves a parameter of the model as it was, or has more of them.
         """
         if not self.matched:
             raise InputError(
@@ -55,6 +70,11 @@ class LoadReport:
             raise InputError(
                 f"{source}: {name} has shape {there}, this model wants {here}, and"
                 f" {len(self.other_shape) - 1} more differ; choose the recipe that the file was trained with"
+            )
+        if complete and self.unexpected:
+            raise InputError(
+                f"{source}: {len(self.unexpected)} of its parameters are unknown to this model"
+                f" ({_listed(self.unexpected)}); choose the recipe that it was trained with"
             )
         left = (*self.missing, *self.reinitialised)
         if complete and left:

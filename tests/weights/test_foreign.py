@@ -161,6 +161,9 @@ PROGRAMS = {
     "numpy's gadget": lambda c: handwritten(
         called("numpy.testing._private.utils\nruncstring", text(touch(c)), b"}")
     ),
+    "numpy's gadget in meta": lambda c: handwritten(
+        b"}" + text("meta") + called("numpy.f2py.diagnose\nrun_command", text(f"touch {c}")) + b"s"
+    ),
     "torch's gadget, hub": lambda c: handwritten(called("torch.hub\n_import_module", text("x"), text(c))),
     "torch's gadget, load": lambda c: handwritten(called("torch.serialization\nload", text(c))),
     "torch's gadget, jit": lambda c: handwritten(

@@ -167,7 +167,9 @@ def test_long_lists_are_cut_in_the_text_and_whole_in_json():
 
 
 def test_complete_means_that_nothing_stays_as_it_was():
-    LoadReport(matched=("a",), unexpected=("b",)).check("x.pth", complete=True)
+    LoadReport(matched=("a",), dropped={"b": "why"}).check("x.pth", complete=True)
+    with pytest.raises(InputError, match=r"x.pth: 1 of its parameters are unknown to this model \(b\)"):
+        LoadReport(matched=("a",), unexpected=("b",)).check("x.pth", complete=True)
     LoadReport(matched=("a",), missing=("b",)).check("x.pth")
     for report in (
         LoadReport(matched=("a",), missing=("b",)),
