@@ -97,7 +97,7 @@ def broken(folder: Path) -> Path:
     "make, message",
     [
         (broken, "broken.jpg.*truncated"),
-        (lambda folder: folder / "absent.jpg", "absent.jpg: no such picture"),
+        (lambda folder: folder / "absent.jpg", "absent.jpg: no such picture; check the name"),
         (lambda folder: picture(folder / "x/a.png").parent, "is a folder"),
         (lambda folder: picture(folder / "x/a.png"), "a.jpg has the same name"),
         (lambda folder: picture(folder / "out/a_drawn.jpg"), "would be overwritten"),

@@ -70,9 +70,7 @@ def _ap(
         ends.append((f"{name}, published", float(values[-1]), FAINT))
     for name, value in ap.items():
         axes.plot([last], [value], color=BLUE, marker="D", linestyle="none")
-        axes.annotate(
-            f"{name} {value:.1f}", (last, value), xytext=(6, 4), textcoords="offset points", color=INK
-        )
+        ends.append((f"{name}, this run", value, BLUE))
     axes.set_title("AP", loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_ylim(bottom=0)
     label_ends(axes, ends)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +103,9 @@ class LoadReport:
     def __str__(self) -> str:
         if self.is_empty:
             return "every parameter was loaded"
-        shapes = [f"{n} {there} for {here}" for n, (there, here) in self.other_shape.items()]
+        shapes = list(self.other_shape)
+        if len(shapes) <= SHOWN:
+            shapes = [f"{n} {there} for {here}" for n, (there, here) in self.other_shape.items()]
         there, here = self.classes
         rows = [
             ("loaded", self.matched, ""),
@@ -126,7 +130,14 @@ def _by_reason(dropped: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Return the first names, and how many follow."""
+    """Return the names; many of them by layer, with * for numbers, or how many in each part of the model."""
     names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    if len(names) <= SHOWN:
+        return ", ".join(names)
+    layers = Counter(re.sub(r"(?<=\.)\d+(?=\.)", "*", name.rpartition(".")[0] or name) for name in names)
+    if len(layers) <= SHOWN:
+        return ", ".join(layers)
+    parts = Counter(name.split(".")[0] for name in names)
+    if len(parts) <= 2 * SHOWN:
+        return ", ".join(f"{part} {count}" for part, count in parts.items())
+    return ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more"

@@ -256,6 +256,13 @@ def test_a_file_that_lacks_layers_is_not_converted(tmp_path, capsys, form):
     assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
 
 
+def test_our_own_checkpoint_keeps_its_category_ids(tmp_path, capsys):
+    words = ("convert", own_checkpoint(tmp_path / "run"), "--to", "cascade-lab", "--output", tmp_path / "r")
+    assert run(capsys, *words)[0] == 0
+    loaded = load_run(tmp_path / "r")
+    assert loaded.category_ids == (2, 5, 7) and loaded.classes == NAMES and same(loaded.detector)
+
+
 # --- train --weights
 
 

@@ -31,13 +31,14 @@ def test_ap_of_both():
     }
     figure = curves_over_published(EPOCHS, LOSSES, PUBLISHED, 1 / PUBLISHED, {"boxes": 12.34}, published)
     axes = figure.axes[1]
-    assert {"boxes 12.3", "boxes, published", "masks, published", "AP"} <= words(figure)
+    assert {"boxes, this run", "boxes, published", "masks, published", "AP"} <= words(figure)
     points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "D"]
     assert points == [(3.0, 12.34)]
 
 
 def test_nan_and_nothing_are_passed_over():
     holes = np.where(np.arange(30) % 3 == 0, np.nan, LOSSES)
+    holes[4] = np.inf
     figure = curves_over_published(EPOCHS, holes, np.zeros(0), np.zeros(0), {"boxes": 1.0}, {})
     assert all(np.isfinite(np.asarray(line.get_ydata(), float)).all() for line in figure.axes[0].lines)
     assert "published" not in words(figure) and "this run" in words(figure)

@@ -160,10 +160,16 @@ def test_a_report_speaks_only_of_what_there_is():
 
 
 def test_long_lists_are_cut_in_the_text_and_whole_in_json():
-    names = tuple(f"a.{i}" for i in range(9))
+    names = tuple(f"cascade.heads.{i}.{layer}.bias" for i in range(3) for layer in ("fc", "conv"))
     report = LoadReport(matched=("b",), missing=names)
-    assert str(report).endswith("a.0, a.1, a.2, a.3 and 5 more")
+    assert str(report).endswith(
+        "missing            6  stay as initialised: cascade.heads.*.fc, cascade.heads.*.conv"
+    )
     assert report.to_plain()["missing"] == list(names)
+    parts = tuple(f"{part}.{name}.bias" for part in ("rpn", "neck") for name in "abc")
+    assert str(LoadReport(unexpected=parts)).endswith("unknown to this model: rpn 3, neck 3")
+    flat = {f"ema_{i}": "average" for i in range(99)}
+    assert str(LoadReport(dropped=flat)).endswith("average: ema_0, ema_1, ema_2, ema_3 and 95 more")
 
 
 def test_complete_means_that_nothing_stays_as_it_was():
