@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from cascade_lab.errors import InputError
 from cascade_lab.overrides import override, split_named
+from cascade_lab.recipes.zoo import ADDRESS, CLASSIFIERS, FIGURES
 from cascade_lab.weights.download import fetch
-from cascade_lab.weights.published import BASE, DETECTORS, FILES, address, file_named
 
 USAGE = """usage: cascade-lab weights get NAME [options]
 
@@ -24,11 +25,18 @@ USAGE = """usage: cascade-lab weights get NAME [options]
 Stopped in the middle, the same command goes on where it was. There is:"""
 
 
+FILES = (
+    *(f"{name}.pth" for name in FIGURES),
+    *(classifier.file for classifier in CLASSIFIERS.values()),
+    *(f"{name}.log.json" for name, figures in FIGURES.items() if figures.has_log),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GetOptions:
     to: str = "data/weights"
     sha256: str = ""
-    base: str = BASE
+    base: str = ADDRESS
 
     def __post_init__(self) -> None:
         if self.sha256 and not re.fullmatch("[0-9a-fA-F]{64}", self.sha256):
@@ -65,7 +73,31 @@ def main(arguments: Sequence[str]) -> int:
     )
     print(f"{fetched.path}\nSHA-256 {fetched.sha256}{vouched}")
     name = file_name.removesuffix(".pth")
-    if name in DETECTORS:
+    if name in FIGURES:
         convert = ["weights", "convert", str(fetched.path), "--to", "cascade-lab", "--recipe", name]
         print(f"next:\n  {shlex.join(['cascade-lab', *convert, '--output', f'runs/{name}'])}")
     return 0
+
+
+def address(file_name: str, base: str = ADDRESS) -> str:
+    """Return where a file is fetched from."""
+    return f"{base.rstrip('/')}/{file_name}"
+
+
+def file_named(name: str, base: str = ADDRESS) -> str:
+    """Return the file that a name means: a file, or a recipe or backbone whose checkpoint it is.
+
+    At another ``base`` than the project's, any plain file name will do.
+
+    Raises:
+        InputError: there is no such file, or the name is one that could leave its folder.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(
+            f"name {name!r}: only letters, digits, '.', '_' and '-' make the name of a file here"
+        )
+    found = next((file for file in (name, f"{name}.pth") if file in FILES), None)
+    if found or base != ADDRESS:
+        return found or name
+    near = difflib.get_close_matches(name, FILES, n=3, cutoff=0.4) or FILES[:3]
+    raise InputError(f"name {name!r}: no such published file; there is {', '.join(near)}")

@@ -164,8 +164,9 @@ def _receive(response: Any, part: Path, begin: int, total: int | None, address: 
     with bar, open(part, "r+b" if begin else "wb") as file:
         file.seek(begin)
         try:
-            while chunk := response.read(CHUNK):
+            while chunk := response.read1(CHUNK):  # what has come, be it little
                 file.write(chunk)
+                file.flush()  # so that a kill loses nothing of it
                 bar.update(len(chunk))
         except http.client.IncompleteRead as error:
             file.write(error.partial)

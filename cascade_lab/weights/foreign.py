@@ -92,9 +92,7 @@ def _read_pickled(path: Path) -> Any:
         if FOREIGN.fullmatch(name)
     ]
     with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
-        warnings.simplefilter(
-            "ignore"
-        )  # about pickle protocols, formats and the like: it loads or it does not
+        warnings.simplefilter("ignore")  # about pickle protocols and formats: it loads or it does not
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 from cascade_lab import cli, recipes, train
+from cascade_lab.commands.weights_get import ADDRESS, FILES, address, file_named
 from cascade_lab.detector import Detector
 from cascade_lab.engine import checkpoint
 from cascade_lab.errors import InputError
 from cascade_lab.recipes import Recipe, nano, to_dict
+from cascade_lab.recipes.zoo import FIGURES, checkpoint_address
 from cascade_lab.runs import load_run
 from cascade_lab.weights import load_file, official_state_dict, read_weights
 from tests.tiny_detector import CASCADE, CLASSES, config, stages, tiny
@@ -388,6 +390,28 @@ def test_get_after_an_interrupt_says_how_to_go_on(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("cascade_lab.commands.weights_get.fetch", interrupted)
     code, out, _ = run(capsys, "get", "internimage_t_1k_224", "--to", "a b")
     assert code == 130 and "  cascade-lab weights get internimage_t_1k_224 --to 'a b'" in out
+
+
+def test_names_mean_files():
+    assert file_named("internimage_t_1k_224") == "internimage_t_1k_224.pth"
+    assert file_named("cascade_internimage_xl_fpn_3x_coco.log.json") in FILES
+    for recipe, figures in FIGURES.items():
+        assert address(file_named(recipe)) == checkpoint_address(recipe)
+        assert (f"{recipe}.log.json" in FILES) is figures.has_log
+    assert address("a.pth", "http://x/y") == "http://x/y/a.pth"
+    assert file_named("mine.pth", "http://x/") == "mine.pth"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "C:x", ".x", "", "a b", "a\n", "a\0"])
+def test_names_that_could_leave_the_folder_are_refused_at_any_base(name):
+    for base in (ADDRESS, "http://x/"):
+        with pytest.raises(InputError, match="only letters, digits"):
+            file_named(name, base)
+
+
+def test_an_unknown_name_lists_its_neighbours():
+    with pytest.raises(InputError, match="there is .*cascade_internimage_xl_fpn_1x_coco.pth"):
+        file_named("cascade_internimage_xxl_fpn_1x_coco")
 
 
 # --- curves
