@@ -1,6 +1,7 @@
 """The predict command: what it writes, in which frame, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torchvision.transforms.v2 import functional
 
 from cascade_lab import predict as command
+from cascade_lab.augmented import predict_augmented
 from cascade_lab.datasets.transforms import AugmentConfig
+from cascade_lab.detector import Detector, Prediction
 from cascade_lab.errors import InputError
 from cascade_lab.recipes import nano
-from cascade_lab.runs import Run
-from cascade_lab.structures import Instances
+from cascade_lab.runs import Run, with_postprocess
+from cascade_lab.structures import ImageBatch, Instances
 from tests.fake_detector import FakeDetector
 
 ROTATED_BY_90 = 6  # EXIF orientation: turn clockwise to display
@@ -117,6 +121,46 @@ def test_output_is_a_file(run, tmp_path):
         command.predict_images(run, [image], image)
 
 
+def network() -> Detector:
+    torch.manual_seed(1)
+    return Detector(nano().detector).eval()
+
+
+def test_views_and_soft_nms_are_options(tmp_path, monkeypatch, capsys):
+    """The files hold what views that are made here give when merged."""
+    path, classes = tmp_path / "a.png", ("a", "b", "c", "d")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    monkeypatch.setattr(
+        command, "load_run", lambda folder: Run(folder, nano(), classes, (1, 2, 3, 4), network(), step=1)
+    )
+
+    def scores(*options: str) -> list[float]:
+        words = ["runs/x", str(path), "--score", "0", "--output", str(tmp_path / "out")]
+        assert command.main([*words, *options]) == 0
+        content = json.loads((tmp_path / "out/a.json").read_text())
+        return [annotation["score"] for annotation in content["annotations"]]
+
+    def told(found: Prediction) -> list[float]:
+        assert found.instances[0].scores is not None and len(found.instances[0]) > 5
+        return pytest.approx(found.instances[0].scores.tolist(), abs=1e-5)
+
+    pixels = torch.from_numpy(noise).permute(2, 0, 1)
+    double = functional.resize(pixels, [128, 192], antialias=True)
+    views = [ImageBatch.collate([p], [(64, 96)]) for p in (pixels, double)]
+    plain = scores()
+    assert plain == told(network().predict(views[0])) and "views of every" not in capsys.readouterr().out
+    merged = scores("--tta.scales", "1.0", "2.0", "--tta.flip")
+    assert merged == told(predict_augmented(network(), views, flip=True)) and merged != plain
+    assert "4 views of every picture" in capsys.readouterr().out
+
+    postprocess = replace(nano().detector.cascade.postprocess, nms="soft_linear", nms_iou=0.1)
+    soft = with_postprocess(Run(tmp_path, nano(), classes, (1, 2, 3, 4), network(), step=1), postprocess)
+    assert soft.recipe.detector.cascade.postprocess == postprocess
+    lowered = scores("--nms", "soft_linear", "--nms_iou", "0.1")
+    assert lowered == told(soft.detector.predict(views[0])) and lowered != plain
+
+
 def test_command_line(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "load_run", lambda path: run)
     image, out = str(picture(tmp_path / "a.jpg")), str(tmp_path / "out")
@@ -132,6 +176,9 @@ def test_command_line(run, tmp_path, monkeypatch, capsys):
         (["runs/x", "a.jpg"], "--output: missing"),
         (["runs/x", "a.jpg", "--output", "out", "--score", "2"], "--score: 2.0 must be from 0 to 1"),
         (["runs/x", "a.jpg", "--output", "out", "--scroe", "0.3"], "nearest: --score"),
+        (["runs/x", "a.jpg", "--output", "out", "--tta.scales", "0"], "tta.scales is .0.0,. .must be"),
+        (["runs/x", "a.jpg", "--output", "out", "--nms", "soft"], "--nms: 'soft' is not .*soft_linear"),
+        (["runs/x", "a.jpg", "--output", "out", "--soft_sigma", "0"], "soft_sigma must be above 0"),
     ],
 )
 def test_bad_options(words, message):

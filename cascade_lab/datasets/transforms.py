@@ -159,6 +159,11 @@ def prepare(image: Tensor, targets: Instances, config: AugmentConfig) -> tuple[T
     return cut(image, clip(targets), size, (0, 0, *size), resampling=config.resampling)
 
 
+def at_scale(config: AugmentConfig, factor: float) -> AugmentConfig:
+    """Return ``config`` with pictures larger by ``factor`` at test time."""
+    return replace(config, test_scale=config.test_scale * factor)
+
+
 def cut_first(
     image: Tensor, targets: Instances, config: AugmentConfig, draw: list[float]
 ) -> tuple[Tensor, Instances]:
@@ -181,11 +186,6 @@ def rectangle(size: tuple[int, int], sides: tuple[int, int], draw: list[float]) 
     width = _integer(min(w, least), min(w, most), draw[1])
     top, left = _integer(0, h - height, draw[2]), _integer(0, w - width, draw[3])
     return top, left, top + height, left + width
-
-
-def at_scale(config: AugmentConfig, factor: float) -> AugmentConfig:
-    """Return ``config`` with pictures larger by ``factor`` at test time."""
-    return replace(config, test_scale=config.test_scale * factor)
 
 
 def resize_keep_ratio(size: tuple[int, int], limits: tuple[int, int]) -> tuple[int, int]:

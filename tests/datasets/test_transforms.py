@@ -11,6 +11,7 @@ from cascade_lab.datasets.mirror import mirror
 from cascade_lab.datasets.transforms import (
     AugmentConfig,
     CropFirst,
+    at_scale,
     augment,
     change_colour,
     choose_window,
@@ -187,6 +188,8 @@ def test_prepare_is_a_plain_resize():
     larger, doubled = prepare(image, targets, AugmentConfig(test_scale=2.0))
     assert larger.shape == (3, 40, 60) and torch.equal(doubled.boxes, targets.boxes * 2)
     assert torch.equal(doubled.masks[:, ::2, ::2], targets.masks)
+    thrice, _ = prepare(image, targets, at_scale(AugmentConfig(test_scale=2.0), 1.5))
+    assert thrice.shape == (3, 60, 90)
 
 
 @pytest.mark.parametrize(

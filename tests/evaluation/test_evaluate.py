@@ -10,10 +10,13 @@ import torch
 from PIL import Image
 
 from cascade_lab import evaluate as command
+from cascade_lab.augmented import AugmentedTest, read_out, see
+from cascade_lab.detector import Detector
 from cascade_lab.errors import InputError
+from cascade_lab.evaluation.per_stage import stage_modes
 from cascade_lab.recipes import nano
 from cascade_lab.runs import Run
-from cascade_lab.structures import Instances
+from cascade_lab.structures import ImageBatch, Instances
 from tests.fake_detector import FakeDetector
 
 SIZES = [(64, 80), (72, 96), (80, 128)]  # one a picture: the fake detector tells pictures apart by size
@@ -74,6 +77,49 @@ def test_files(run):
     about = json.loads((run.path / "evaluation.json").read_text())
     assert about["split"] == "val" and about["pictures"] == 3 and about["step"] == 12
     assert not list(run.path.glob("*.partial"))
+
+
+def test_views_and_soft_nms_are_options(run, monkeypatch, capsys):
+    """A real network, untrained: every mode holds what its read-out of the merged views gives."""
+    torch.manual_seed(0)
+    detector = Detector(replace(run.recipe.detector, num_classes=2)).eval()
+    real = replace(run, detector=detector, recipe=replace(run.recipe, detector=detector.config))
+    monkeypatch.setattr(command, "load_run", lambda path: real)
+    words = [
+        "anything",
+        "--tta.scales",
+        "1.0",
+        "0.5",
+        "--tta.flip",
+        "--nms",
+        "soft_gaussian",
+        "--batch_size=2",
+    ]
+    assert command.main(words) == 0
+    assert "4 views of every picture" in capsys.readouterr().out
+    about = json.loads((run.path / "evaluation.json").read_text())
+    assert about["tta"] == {"scales": [1.0, 0.5], "flip": True} and about["nms"] == "soft_gaussian"
+    written = json.loads((run.path / "detections_bbox.json").read_text())
+    assert detector.cascade.config.postprocess.nms == "soft_gaussian"  # as the read-outs below
+
+    gray = [torch.full((3, h, w), 90, dtype=torch.uint8) for h, w in SIZES]
+    half = [torch.full((3, h // 2, w // 2), 90, dtype=torch.uint8) for h, w in SIZES]
+    scaled = [ImageBatch.collate(images[:2], SIZES[:2]) for images in (gray, half)]
+    sight = see(detector, scaled, flip=True)
+    full = read_out(detector, sight, (0, 1, 2))[1]
+    assert full.scores is not None and len(full) > 5
+    mine = [d["score"] for d in written if d["image_id"] == 41]
+    assert mine == pytest.approx(full.scores.tolist(), abs=1e-5)
+    modes = command.read_modes(detector, scaled, AugmentedTest(scales=(1.0, 0.5), flip=True), stage_modes(3))
+    for (mode, found), voters in zip(modes, [(0,), (1,), (2,), (0, 1), (0, 1, 2)], strict=True):
+        for a, b in zip(found, read_out(detector, sight, voters), strict=True):
+            assert torch.equal(a.boxes, b.boxes), mode
+
+
+def test_without_options_the_plain_pass_is_recorded(run):
+    command.evaluate(run)
+    about = json.loads((run.path / "evaluation.json").read_text())
+    assert about["tta"] is None and about["nms"] == "hard"
 
 
 def test_detector_without_masks_removes_old_mask_results(run):

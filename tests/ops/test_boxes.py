@@ -17,6 +17,13 @@ def random_boxes(count: int, seed: int) -> torch.Tensor:
     return torch.cat([corner, corner + side], dim=1)
 
 
+def test_mirror_by_hand_and_twice():
+    boxes_of_ten = torch.tensor([[[0.0, 1, 3, 4]], [[10, 0, 10, 8]]])  # (2, 1, 4)
+    assert boxes.mirror(boxes_of_ten, 10).tolist() == [[[7, 1, 10, 4]], [[0, 0, 0, 8]]]
+    assert torch.equal(boxes.mirror(boxes.mirror(FOUR, 12), 12), FOUR)
+    assert boxes.mirror(torch.zeros(0, 4), 12).shape == (0, 4)
+
+
 def test_area():
     assert boxes.area(FOUR).tolist() == [16, 16, 8, 0]
     assert boxes.area(torch.zeros(0, 4)).shape == (0,)
