@@ -147,7 +147,7 @@ def merge_proposals(
     """Put the proposals of all views into the frame of the first, and thin them by NMS.
 
     The levels are not kept apart: a larger view finds the same object on a higher level. One view has nothing
-    to merge, and its proposals stay as they are.
+    to merge, and its proposals stay as they are. The level of each is that in the view it came from.
     """
     if len(views) == 1:
         return proposed[0]

@@ -44,7 +44,8 @@ USAGE = """usage: cascade-lab evaluate RUN [options]
                      --score_threshold, --max_detections, --ensemble (default: what the recipe says)
 
 The stages are measured with test-time augmentation as without: each is read out in every view and merged.
-Writes results.json, evaluation.json, detections_bbox.json and detections_segm.json into RUN."""
+Writes results.json, evaluation.json, detections_bbox.json and detections_segm.json into RUN, over those of an
+earlier evaluation; evaluation.json says which views and which NMS they are of."""
 
 BOX_COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
 MASK_COLUMNS = ("AP", "AP50", "AP75")

@@ -179,6 +179,9 @@ def test_both_themes_and_curves_that_follow_them(page):
 def test_summary_and_gain():
     assert ap75_gain(results(41.25, 62.5)) == 21.25
     assert "+21.2" in summary(results(), {}) and "mask AP of <b>40.0</b>" in summary(results(), {})
+    several_views = {"split": "test", "pictures": 7, "step": 3, "tta": {"scales": [1.0], "flip": True}}
+    assert "with test-time augmentation" in summary(results(), several_views)
+    assert "with test-time" not in summary(results(), several_views | {"tta": None})
     boxes_only = summary(results(masks=False), {"split": "test", "pictures": 7, "step": 3})
     assert "mask" not in boxes_only and "7 pictures" in boxes_only and "“test”" in boxes_only
     single = scores(60.0) | {"stages": {"1": scores(60.0)}, "per_class": {}}

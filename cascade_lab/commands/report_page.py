@@ -94,6 +94,7 @@ def summary(results: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         split = escape(str(evaluation["split"]))
         where = f"On the {evaluation['pictures']} pictures of the split “{split}”,"
         where += f" after {evaluation['step']} steps of training,"
+        where += " with test-time augmentation," if evaluation.get("tta") else ""
     found = (
         f"{where} the detector reaches a box AP of <b>{number_text(boxes['AP'])}</b> "
         f"(AP50 {number_text(boxes['AP50'])}, AP75 {number_text(boxes['AP75'])})"
