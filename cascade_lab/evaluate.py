@@ -78,9 +78,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0].startswith("-"):
         raise InputError(f"argument {arguments[0]!r}: name the folder of the run first, such as runs/nano")
-    override(
-        (EvaluateOptions(), PostprocessConfig()), arguments[1:]
-    )  # wrong ones fall before the run is loaded
+    # Twice: wrong options are refused before the run is loaded, and only its recipe knows the defaults.
+    override((EvaluateOptions(), PostprocessConfig()), arguments[1:])
     run = load_run(arguments[0])
     kept = run.recipe.detector.cascade.postprocess
     options, postprocess = override((EvaluateOptions(), kept), arguments[1:])
@@ -133,7 +132,10 @@ def evaluate(
 def scaled_batches(
     dataset: Dataset, data: DataConfig, tta: AugmentedTest, batch_size: int
 ) -> Iterator[tuple[list[int], list[ImageBatch]]]:
-    """Yield (numbers of the pictures, the pictures at every scale), each picture once, in order."""
+    """Yield (numbers of the pictures, the pictures at every scale), each picture once, in order.
+
+    Every scale is resized from the picture as it lies on disk, and reads it there by itself.
+    """
     per_scale = [replace(data, augment=at_scale(data.augment, factor)) for factor in tta.scales]
     for loaded in zip(*(evaluation_batches(dataset, one, batch_size) for one in per_scale), strict=True):
         yield loaded[0][0], [images for _, images, _ in loaded]

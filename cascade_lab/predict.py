@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE)
         return 0
     named, rest = split_named(arguments)
-    options, _ = override((PredictOptions(), PostprocessConfig()), rest)
+    options, _ = override((PredictOptions(), PostprocessConfig()), rest)  # again below, over the run's own
     if len(named) < 2:
         raise InputError("arguments: name the run folder and at least one picture, before the options")
     if not options.output:
