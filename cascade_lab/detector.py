@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cascade_lab.backbones.internimage import InternImage, InternImageConfig
 from cascade_lab.heads.cascade import Cascade, CascadeConfig
 from cascade_lab.heads.rpn import RPN, RPNConfig
+from cascade_lab.losses import Divisor, global_mean
 from cascade_lab.necks.fpn import FPN
 from cascade_lab.ops.boxes import scale
 from cascade_lab.ops.masks import paste_masks
@@ -70,13 +71,22 @@ class Detector(nn.Module):
         self.rpn = RPN(config.rpn, config.pyramid_channels, (*strides, 2 * strides[-1]))
         self.cascade = Cascade(config.cascade, config.pyramid_channels, strides, config.num_classes)
 
-    def forward(self, images: ImageBatch, targets: Sequence[Instances], choose: Choose) -> TrainOutput:
-        """Return the losses of a batch. ``choose`` draws the samples of RPN and stages."""
+    def forward(
+        self,
+        images: ImageBatch,
+        targets: Sequence[Instances],
+        choose: Choose,
+        divisor: Divisor = global_mean,
+    ) -> TrainOutput:
+        """Return the losses of a batch.
+
+        ``choose`` draws the samples of RPN and stages, and ``divisor`` says what their sums are divided by.
+        """
         pyramid = self.neck(self.backbone(images.pixels))
         seen = self.rpn(pyramid)
-        losses = self.rpn.losses(seen, self.rpn.targets(seen, images, targets, choose))
+        losses = self.rpn.losses(seen, self.rpn.targets(seen, images, targets, choose), divisor)
         proposals = self.rpn.propose(seen, images)
-        stage_losses, stages = self.cascade(pyramid, images, proposals.boxes, targets, choose)
+        stage_losses, stages = self.cascade(pyramid, images, proposals.boxes, targets, choose, divisor)
         trace = Trace(images.sizes, images.original_sizes, proposals, stages)
         return TrainOutput(losses | stage_losses, trace)
 

@@ -1,11 +1,15 @@
 """The losses, as sums over rows.
 
 The caller divides by a number that all processes agree on (`global_mean`), not by the local count, so that
-one GPU with sixteen pictures and sixteen GPUs with one each learn the same. A sum over no rows is zero and
-still part of the graph: every parameter gets its gradient whatever the picture. Sums are at least float32.
+one GPU with sixteen pictures and sixteen GPUs with one each learn the same. Where a process takes its
+pictures in several parts, the number is that of all parts (`engine.accumulate`); so a function is asked for
+it. A sum over no rows is zero and still part of the graph: every parameter gets its gradient whatever the
+picture. Sums are at least float32.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -13,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cascade_lab.ops.boxes import at_least_float32, giou
+
+# count () of this process's rows -> what their sum is divided by, ()
+Divisor = Callable[[Tensor], Tensor]
 
 
 def class_loss(logits: Tensor, labels: Tensor) -> Tensor:

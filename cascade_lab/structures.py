@@ -109,6 +109,11 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def __getitem__(self, rows: slice) -> ImageBatch:
+        """Pick pictures; they keep the padding that they share with the others."""
+        sizes, original, padded = self.sizes[rows], self.original_sizes[rows], self.padded_sizes[rows]
+        return ImageBatch(self.pixels[rows], sizes, original, padded)
+
     def scale(self, index: int) -> tuple[float, float]:
         """Return (y, x) factors from the original picture to the network input."""
         (h, w), (original_h, original_w) = self.sizes[index], self.original_sizes[index]

@@ -8,11 +8,10 @@ step and a few tensors, and an interrupted run ends with the same bits as an uni
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,25 @@ from typing import Any
 import torch
 
 from cascade_lab import __version__
-from cascade_lab.datasets import Dataset
 from cascade_lab.datasets.catalog import load_dataset
 from cascade_lab.datasets.loader import Batch, training_batches
 from cascade_lab.datasets.order import derive_seed, pictures_per_epoch
-from cascade_lab.detector import Detector
+from cascade_lab.detector import Detector, TrainOutput
 from cascade_lab.engine import checkpoint, distributed, run_folder
+from cascade_lab.engine.accumulate import add_up, split, whole_batch_divisors
 from cascade_lab.engine.ema import Ema
 from cascade_lab.engine.interrupt import stop_signals
 from cascade_lab.engine.logger import RunLog
 from cascade_lab.engine.optim import OptimConfig, build_optimizer, clip_gradients, gradient_norm, set_lr
-from cascade_lab.engine.precision import autocast
+from cascade_lab.engine.precision import autocast, loss_scaler, overflowed
 from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
+from cascade_lab.engine.snapshot import restore, snapshot
 from cascade_lab.errors import InputError
-from cascade_lab.fit import fit_to_pictures, statistics, steps_for_minutes
+from cascade_lab.losses import Divisor
 from cascade_lab.ops.dcnv3 import choose
 from cascade_lab.overrides import describe, override
-from cascade_lab.recipes import Recipe, from_dict, recipe, to_dict
+from cascade_lab.recipes import Recipe, recipe, to_dict
+from cascade_lab.settle import facts_of, make_room, settle, start_of
 from cascade_lab.targets.sampler import random_choice
 from cascade_lab.weights import load_file
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     if {"-h", "--help"} & set(rest):
         print(f"{USAGE}\n\nrecipe {asked.name}:\n{describe(asked)}")
         return 0
-    asked, options = override((with_free_length(asked, rest), RunOptions()), rest)
+    asked, options = override((make_room(asked, rest), RunOptions()), rest)
     if not options.output:
         raise InputError("option --output: missing; name the folder of the run, such as --output runs/nano")
     if options.threads:
@@ -112,19 +113,14 @@ def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | Non
         InputError: data, folder or recipe do not fit, or the training diverged.
     """
     device = distributed.setup()
-    start = {"asked": to_dict(asked), "weights": _identity(weights)}
+    distributed.share(asked.data.images_per_batch)
+    start = start_of(asked, weights)
     run_folder.check(output, start, resume)  # early: opening a large data set takes long
     dataset = load_dataset(asked.data, asked.data.train_split, training=True)
-    settled = _settled_before(asked, output) if resume else _settle(asked, dataset)
+    settled = settle(asked, dataset, output, resume)
     pictures = pictures_per_epoch(dataset.sizes, settled.data.images_per_batch, settled.data.group_by_aspect)
     total = settled.schedule.total_steps(pictures, settled.data.images_per_batch)
-    facts = {
-        "recipe": to_dict(settled),
-        **start,
-        "classes": list(dataset.classes),
-        "category_ids": list(dataset.category_ids),
-        "training_images": len(dataset),
-    }
+    facts = start | facts_of(settled, dataset)
     run_folder.check(output, facts, resume)
     facts["library_version"] = __version__
     torch.manual_seed(settled.seed)
@@ -139,9 +135,9 @@ def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | Non
         parameters = sum(parameter.numel() for parameter in detector.parameters())
         print(
             f"{settled.name}: {parameters:,} parameters, {len(dataset)} pictures, {len(dataset.classes)}"
-            f" classes, {total} steps of {settled.data.images_per_batch}, {device.type},"
-            f" {torch.get_num_threads()} threads, DCNv3 by {choose(device.type, torch.float32)},"
-            f" seed {settled.seed} -> {output}",
+            f" classes, {total} steps of {settled.data.images_per_batch}, {distributed.world_size()} x"
+            f" {device.type}, {torch.get_num_threads()} threads, DCNv3 by"
+            f" {choose(device.type, torch.float32)}, seed {settled.seed} -> {output}",
             flush=True,
         )
     batches = partial(training_batches, dataset, settled.data, settled.seed)
@@ -157,33 +153,6 @@ def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | Non
         image_ids=dataset.image_ids,
     )
     return last, total
-
-
-def _identity(weights: Path | None) -> dict[str, str] | None:
-    """Return what tells the file that a run starts from, wherever it lies."""
-    if weights is None:
-        return None
-    if not weights.is_file():
-        raise InputError(f"option --weights: {weights} is not there; cascade-lab weights get fetches it")
-    return {"file": weights.name, "sha256": checkpoint.sha256(weights)}
-
-
-def _settle(asked: Recipe, dataset: Dataset) -> Recipe:
-    """Fill in what the recipe leaves to the pictures, and say what was chosen and why."""
-    settled = replace(asked, detector=replace(asked.detector, num_classes=len(dataset.classes)))
-    if settled.fit_to_data:
-        settled, why = fit_to_pictures(settled, statistics(dataset))
-        print("fitted to the pictures:", *why, sep="\n  ", flush=True)
-    if settled.schedule.minutes is not None:
-        settled, why = steps_for_minutes(settled, dataset)
-        print(f"  {why}", flush=True)
-    return settled
-
-
-def _settled_before(asked: Recipe, output: Path) -> Recipe:
-    """Return the recipe that the run in ``output`` settled on when it began; only the data may have moved."""
-    began = from_dict(json.loads((output / "recipe.json").read_text(encoding="utf-8"))["recipe"])
-    return replace(began, data=replace(began.data, root=asked.data.root))
 
 
 def train_loop(
@@ -211,28 +180,41 @@ def train_loop(
         InputError: gradients were not finite in three steps in a row, or a checkpoint cannot be written.
     """
     device = next(detector.parameters()).device
+    if optim.channels_last:
+        detector.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(detector, optim)
+    scaler = loss_scaler(optim.precision, device)
     average = Ema(detector, schedule.ema, schedule.ema_warmup) if schedule.ema else None
-    done = restore(run, detector, optimizer, average)
+    done = restore(run, detector, optimizer, scaler, average)
     if done >= total_steps:
         return done
     model = distributed.wrap(detector.train())
     every = schedule.checkpoint_every or max(total_steps // 10, 1)
     failures: list[str] = []
+
+    def look(network: torch.nn.Module, number: int, part: Batch, divisor: Divisor) -> TrainOutput:
+        torch.manual_seed(derive_seed("step", seed, part.step, number))
+        with autocast(optim.precision, device):
+            targets = [target.to(device) for target in part.targets]
+            return network(part.images.to(device), targets, random_choice(part.seeds), divisor)
+
     with RunLog(run, done, total_steps, schedule.log_every) as log, stop_signals() as stop_asked:
         for batch in batches(done):
-            torch.manual_seed(derive_seed("step", seed, batch.step, distributed.rank()))
             lr = optim.lr * lr_factor(batch.step, total_steps, schedule)
             set_lr(optimizer, lr)
             statistics = [buffer.clone() for buffer in detector.buffers()]
             optimizer.zero_grad()
-            with autocast(optim.precision, device):
-                targets = [target.to(device) for target in batch.targets]
-                output = model(batch.images.to(device), targets, random_choice(batch.seeds))
-            loss = output.total
-            loss.backward()
+            parts = split(batch, optim.images_at_once, distributed.rank())
+            divisors = whole_batch_divisors(detector, [partial(look, detector, *part) for part in parts])
+            losses = []
+            for part, divisor in zip(parts, divisors, strict=True):
+                with distributed.averaging(model, now=part is parts[-1]):
+                    output = look(model, *part, divisor)
+                    scaler.scale(output.total).backward()
+                losses.append({"loss": output.total} | output.losses)
 
-            norm = gradient_norm(optimizer)  # after backward has averaged over processes: all agree
+            scaler.unscale_(optimizer)
+            norm = gradient_norm(optimizer)  # the last backward has averaged over processes: all agree
             finite = bool(norm.isfinite())
             if finite:
                 if optim.clip_norm is not None:
@@ -244,74 +226,28 @@ def train_loop(
             else:  # forget the step: the weights are untouched, the batch norm statistics are put back
                 for buffer, before in zip(detector.buffers(), statistics, strict=True):
                     buffer.copy_(before)
-                pictures = ", ".join(str(image_ids[index]) for index in batch.indices)
-                failures.append(f"{batch.step + 1} (pictures {pictures})")
+            scaler.update()
             done = batch.step + 1
 
-            metrics = {"lr": lr, "loss": loss.item()} | {n: v.item() for n, v in output.losses.items()}
-            metrics |= {"gradient_norm": norm.item()} | ({} if finite else {"skipped": 1})
-            log.step(done, metrics, important=not finite)
-            if not finite:
+            metrics = {"lr": lr} | add_up(losses) | {"gradient_norm": norm.item()}
+            log.step(done, metrics if finite else metrics | {"skipped": 1}, important=not finite)
+            if not finite and overflowed(scaler, metrics["loss"]):
+                log.say(f"skipped step {done}: float16 overflowed; loss scale now {scaler.get_scale():g}")
+            elif not finite:
+                pictures = ", ".join(str(image_ids[index]) for index in batch.indices)
+                failures.append(f"{done} (pictures {pictures})")
                 log.say(f"skipped step {failures[-1]}: its gradients are not finite")
             if len(failures) == MAX_FAILURES:
-                raise InputError(divergence(failures, run, optim.lr))
+                raise InputError(run_folder.divergence(failures, run, optim.lr))
             stop = distributed.any_process(stop_asked())
             if distributed.is_main() and (stop or done % every == 0 or done == total_steps):
                 log.sync()
-                checkpoint.save(run / "checkpoints", snapshot(done, detector, optimizer, average, facts))
+                state = snapshot(done, detector, optimizer, scaler, average, facts)
+                checkpoint.save(run / "checkpoints", state)
             if stop:
                 break
     distributed.barrier()
     return done
-
-
-def snapshot(
-    done: int,
-    detector: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: Ema | None,
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return all that a checkpoint holds: ``step`` finished steps, three states, and the plain ``facts``."""
-    return {
-        "step": done,
-        "detector": detector.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": average.state if average is not None else None,
-        **facts,
-    }
-
-
-def restore(
-    run: Path, detector: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Ema | None
-) -> int:
-    """Load the newest intact checkpoint of ``run``, if there is one, and return its finished steps."""
-    state = checkpoint.load_newest(run / "checkpoints")
-    if state is None:
-        return 0
-    detector.load_state_dict(state["detector"])
-    optimizer.load_state_dict(state["optimizer"])
-    if average is not None:
-        average.load(state["ema"])
-    return state["step"]
-
-
-def divergence(failures: Sequence[str], run: Path, lr: float) -> str:
-    saved = checkpoint.paths(run / "checkpoints")
-    kept = f"{saved[-1]} is kept" if saved else "there is no checkpoint yet"
-    return (
-        f"{run}: the gradients were not finite {len(failures)} times in a row, in steps"
-        f" {', '.join(failures)}; {kept}; look at these pictures or lower --optim.lr (now {lr:g})"
-    )
-
-
-def with_free_length(asked: Recipe, arguments: Sequence[str]) -> Recipe:
-    """Let one option say how long to train: it takes the place of the length that the recipe has."""
-    for length in ("steps", "epochs", "minutes"):
-        if any(word.split("=")[0] == f"--schedule.{length}" for word in arguments):
-            free = dict.fromkeys(("steps", "epochs", "minutes")) | {length: 1}
-            return replace(asked, schedule=replace(asked.schedule, **free))
-    return asked
 
 
 if __name__ == "__main__":

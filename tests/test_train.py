@@ -83,7 +83,7 @@ def test_checkpoints_at_intervals_and_at_the_end_with_all_facts(tmp_path):
         "step_00000007.pt",
     ]
     state = newest(tmp_path)
-    assert set(state) == {"step", "detector", "optimizer", "ema", "recipe"}
+    assert set(state) == {"step", "detector", "optimizer", "scaler", "ema", "recipe"}
     assert state["step"] == 7
     assert state["recipe"] == {"name": "stand-in"}
     for name, value in detector.state_dict().items():

@@ -12,7 +12,7 @@ from cascade_lab.commands.columns import columns, terminal_width
 from cascade_lab.commands.derived import derived, published
 from cascade_lab.overrides import describe, override
 from cascade_lab.recipes import Recipe, flatten, recipe, to_dict
-from cascade_lab.train import with_free_length
+from cascade_lab.settle import make_room
 
 USAGE = """usage: cascade-lab show RECIPE [options]
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(rest):
         print(f"{USAGE}\n\nrecipe {named.name}:\n{describe(named)}")
         return 0
-    asked, options = override((with_free_length(named, rest), ShowOptions()), rest)
+    asked, options = override((make_room(named, rest), ShowOptions()), rest)
     if options.json:
         told = {"recipe": to_dict(asked), "derived": derived(asked), "published": published(asked)}
         print(json.dumps(told, indent=1))

@@ -26,7 +26,8 @@ class Ema:
     """The average of the whole state of a model, batch norm statistics included.
 
     Attributes:
-        state: name -> tensor, detached; integers (counters) are copies of the newest value.
+        state: name -> tensor, detached; integers (counters) are copies of the newest value, which the
+            official hook leaves at their first. Nothing reads them.
     """
 
     def __init__(self, model: nn.Module, final: float, warmup: int = 2000) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from cascade_lab.engine.precision import Precision
 from cascade_lab.errors import InputError
 
 
@@ -18,6 +19,13 @@ class OptimConfig:
 
     ``layer_decay`` multiplies the learning rate once per layer going down from the heads; 1 is off.
     ``clip_norm`` bounds the norm of all gradients together; None leaves them as they are (official).
+    ``lr_for_batch`` is the ``data.images_per_batch`` that ``lr`` was chosen for: another batch scales ``lr``
+    in proportion, and training says so. None never scales, and neither does an ``--optim.lr`` that was typed.
+
+    The other fields fit the same training to a machine. ``images_at_once`` is how many pictures of its share
+    a process holds in memory; if fewer than all, gradients add up part by part (``engine.accumulate``).
+    ``channels_last`` stores the weights of convolutions as the backbone stores its maps; results differ by
+    rounding.
     """
 
     lr: float
@@ -25,7 +33,10 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
     clip_norm: float | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    lr_for_batch: int | None = None
+    precision: Precision = "float32"
+    channels_last: bool = False
+    images_at_once: int | None = None
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -38,6 +49,10 @@ class OptimConfig:
             raise InputError(f"optim.layer_decay: {self.layer_decay} must lie in (0, 1]")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"optim.clip_norm: {self.clip_norm} must be above 0, or None for no clipping")
+        for name in ("lr_for_batch", "images_at_once"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"optim.{name}: {value} must be 1 or more, or None")
 
 
 class Layered(Protocol):

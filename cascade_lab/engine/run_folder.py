@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,16 @@ def write(run: Path, facts: Mapping[str, Any], seed: int) -> None:
         write_environment(run, seed=seed, command=shlex.join(sys.argv))
     except OSError as error:
         raise InputError(f"{run}: cannot write there ({error.strerror}); name another folder") from error
+
+
+def divergence(failures: Sequence[str], run: Path, lr: float) -> str:
+    """Say in which steps the gradients were not finite, and what is left of the run."""
+    saved = checkpoint.paths(run / "checkpoints")
+    kept = f"{saved[-1]} is kept" if saved else "there is no checkpoint yet"
+    return (
+        f"{run}: the gradients were not finite {len(failures)} times in a row, in steps"
+        f" {', '.join(failures)}; {kept}; look at these pictures or lower --optim.lr (now {lr:g})"
+    )
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cascade_lab.heads.postprocess import (
 from cascade_lab.heads.stage_losses import box_losses, mask_losses
 from cascade_lab.heads.stage_targets import StageTargets, stage_targets
 from cascade_lab.layers.roi_pooler import boxes_to_rois, pool_rois
+from cascade_lab.losses import Divisor, global_mean
 from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.targets.assigner import Assigner
@@ -131,14 +132,15 @@ class Cascade(nn.Module):
         proposals: list[Tensor],
         targets: Sequence[Instances],
         choose: Choose,
+        divisor: Divisor = global_mean,
     ) -> tuple[dict[str, Tensor], tuple[StageTrace, ...]]:
         """Train: losses of every stage (eq. 8), each stage on the boxes that the last one refined."""
         losses, traces, boxes = {}, [], proposals
         for k in range(len(self.config.stages)):
             wanted = self.assign_and_sample(k, boxes, images, targets, choose)
             logits, deltas = self.look(k, pyramid, wanted.boxes)
-            losses |= self.losses(k, logits, deltas, wanted)
-            losses |= self.mask_loss(k, pyramid, wanted, targets)
+            losses |= self.losses(k, logits, deltas, wanted, divisor=divisor)
+            losses |= self.mask_loss(k, pyramid, wanted, targets, divisor=divisor)
             refined = self.refine(k, wanted.boxes, logits, deltas, images, wanted.labels)
             traces.append(self._trace(k, wanted.boxes, refined, logits, deltas, wanted))
             boxes = [b[~is_target] for b, is_target in zip(refined, wanted.is_target, strict=True)]
@@ -208,11 +210,18 @@ class Cascade(nn.Module):
         return [decode_deltas(delta, box, std, size) for box, delta, size in rows]
 
     def losses(
-        self, k: int, logits: Tensor, deltas: Tensor, wanted: StageTargets, weighted: bool = True
+        self,
+        k: int,
+        logits: Tensor,
+        deltas: Tensor,
+        wanted: StageTargets,
+        weighted: bool = True,
+        divisor: Divisor = global_mean,
     ) -> dict[str, Tensor]:
         """Return classification and box loss of stage k, times its weight, and the accuracy in percent."""
         stage = self.config.stages[k]
-        found = box_losses(logits, deltas, wanted, self.config.box_head, stage.delta_std, self.num_classes)
+        head, classes = self.config.box_head, self.num_classes
+        found = box_losses(logits, deltas, wanted, head, stage.delta_std, classes, divisor)
         return self._named(k, found, weighted)
 
     def mask_loss(
@@ -222,6 +231,7 @@ class Cascade(nn.Module):
         wanted: StageTargets,
         targets: Sequence[Instances],
         weighted: bool = True,
+        divisor: Divisor = global_mean,
     ) -> dict[str, Tensor]:
         """Return the mask loss of stage k on its positives, times its weight; nothing without a mask head."""
         if k not in self.config.mask_stages:
@@ -231,7 +241,7 @@ class Cascade(nn.Module):
         if self.config.loss_weights == "shared_features":
             roi_features = scale_gradient(roi_features, self.config.stages[k].loss_weight)
         logits = self.mask_heads[str(k)](roi_features)
-        return self._named(k, mask_losses(logits, labels, goal), weighted)
+        return self._named(k, mask_losses(logits, labels, goal, divisor), weighted)
 
     @torch.no_grad()
     def read_out(

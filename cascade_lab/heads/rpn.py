@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade_lab.layers.init import initialise
-from cascade_lab.losses import global_mean, l1_loss, objectness_loss, smooth_l1_loss
+from cascade_lab.losses import Divisor, global_mean, l1_loss, objectness_loss, smooth_l1_loss
 from cascade_lab.ops.anchors import base_anchors, grid_anchors, inside, on_picture
 from cascade_lab.ops.box_coder import decode_deltas, encode_deltas
 from cascade_lab.ops.boxes import at_least_float32
@@ -127,7 +127,9 @@ class RPN(nn.Module):
             deltas.append(encode_deltas(anchors[positive], matched, self.delta_std))
         return RPNTargets(positives, negatives, deltas)
 
-    def losses(self, output: RPNOutput, targets: RPNTargets) -> dict[str, Tensor]:
+    def losses(
+        self, output: RPNOutput, targets: RPNTargets, divisor: Divisor = global_mean
+    ) -> dict[str, Tensor]:
         """Return the objectness and the box loss, each a sum over samples divided by their number."""
         logits = at_least_float32(torch.cat(output.logits, dim=1))  # (N, A)
         deltas = at_least_float32(torch.cat(output.deltas, dim=1))  # (N, A, 4)
@@ -135,7 +137,7 @@ class RPN(nn.Module):
         counted = sum(max(1, len(p)) for p in targets.positive) + sum(
             max(1, len(n)) for n in targets.negative
         )
-        normaliser = global_mean(logits.new_tensor(float(counted)))
+        normaliser = divisor(logits.new_tensor(float(counted)))
 
         class_loss, box_loss = logits.sum() * 0, deltas.sum() * 0
         distance = smooth_l1_loss if self.config.box_loss == "smooth_l1" else l1_loss

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.stage_targets import StageTargets
-from cascade_lab.losses import class_loss, giou_loss, global_mean, l1_loss, mask_loss, smooth_l1_loss
+from cascade_lab.losses import Divisor, class_loss, giou_loss, global_mean, l1_loss, mask_loss, smooth_l1_loss
 from cascade_lab.ops.box_coder import decode_deltas, encode_deltas
 
 
@@ -18,13 +18,14 @@ def box_losses(
     config: BoxHeadConfig,
     delta_std: tuple[float, float, float, float],
     num_classes: int,
+    divisor: Divisor = global_mean,
 ) -> dict[str, Tensor]:
     """Return ``loss_cls``, ``loss_bbox`` and ``acc`` (percent) of a stage, not yet weighted.
 
     Both losses are divided by the number of all sampled boxes, averaged over processes. The box loss
     looks at the positives only, at the deltas of their own class; decoded boxes are not clipped.
     """
-    sampled = global_mean(logits.new_tensor(float(len(logits)))).clamp(min=1)
+    sampled = divisor(logits.new_tensor(float(len(logits)))).clamp(min=1)
     rows = wanted.positive_rows()
     proposals = torch.cat(wanted.boxes)[rows]  # (P, 4)
     deltas = deltas.unflatten(1, (-1, 4))  # (R, K, 4)
@@ -45,12 +46,14 @@ def box_losses(
     }
 
 
-def mask_losses(logits: Tensor, labels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+def mask_losses(
+    logits: Tensor, labels: Tensor, masks: Tensor, divisor: Divisor = global_mean
+) -> dict[str, Tensor]:
     """Return ``loss_mask``: the mean over all pixels of the positives' own class maps.
 
     Shapes: logits (P, K, S, S), labels (P,), masks (P, S, S) in {0, 1}. Without positives it is zero,
     and still reaches every parameter.
     """
     own = logits[torch.arange(len(labels), device=labels.device), labels]  # (P, S, S)
-    pixels = global_mean(logits.new_tensor(float(own.numel()))).clamp(min=1)
+    pixels = divisor(logits.new_tensor(float(own.numel()))).clamp(min=1)
     return {"loss_mask": mask_loss(own, masks) / pixels}

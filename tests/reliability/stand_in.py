@@ -18,6 +18,7 @@ from cascade_lab.detector import TrainOutput
 from cascade_lab.engine.checkpoint import load_newest
 from cascade_lab.engine.optim import OptimConfig
 from cascade_lab.engine.schedule import ScheduleConfig
+from cascade_lab.losses import Divisor, global_mean
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.train import train_loop
 
@@ -35,7 +36,9 @@ class Detector(nn.Module):
     def layer_of(self, name: str) -> int:
         return {"conv": 0, "norm": 1, "head": 2, "scale": 2}[name.split(".")[0]]
 
-    def forward(self, images: ImageBatch, targets: list[Instances], choose) -> TrainOutput:
+    def forward(
+        self, images: ImageBatch, targets: list[Instances], choose, divisor: Divisor = global_mean
+    ) -> TrainOutput:
         hidden = self.norm(self.conv(images.pixels)).relu().flatten(2)  # (N, 4, 36)
         hidden = nn.functional.dropout(hidden, 0.3)
         losses = []
@@ -43,7 +46,7 @@ class Detector(nn.Module):
             picked = choose(torch.arange(36), 9, number)
             wanted = target.boxes[0, :3] / 10
             losses.append(((self.head(row[:, picked].T) - wanted) * self.scale.mean()).square().mean())
-        loss = torch.stack(losses).mean()
+        loss = torch.stack(losses).sum() / divisor(torch.tensor(float(len(losses))))
         return TrainOutput({"loss_a": loss, "b.loss": loss / 2, "acc": loss.detach() * 100}, trace=None)  # type: ignore[arg-type]
 
 
