@@ -40,10 +40,16 @@ def run_together(script: str, *arguments: str, count: int = 2) -> list[str]:
     """
     head = "import sys, torch\nfrom cascade_lab.engine import distributed as d\ndevice = d.setup()\n"
     text = head + textwrap.dedent(script) + "\nd.barrier()\nd.cleanup()\n"
-    started = together(["-c", text, *arguments], count)
-    printed = []
-    for process in started:
-        stdout, stderr = process.communicate(timeout=180)
-        assert process.returncode == 0, stderr
-        printed.append(stdout)
-    return printed
+    return end_well(together(["-c", text, *arguments], count))
+
+
+def end_well(started: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Wait for processes, of which none may fail; return what each printed."""
+    try:
+        said = [process.communicate(timeout=180) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert not any(process.returncode for process in started), "\n".join(stderr for _, stderr in said)
+    return [stdout for stdout, _ in said]

@@ -156,6 +156,63 @@ def test_a_signal_finishes_the_step_and_resuming_ends_with_the_same_bits(tmp_pat
     assert [line | {"seconds": 0} for line in cut] == [line | {"seconds": 0} for line in whole]
 
 
+HALF = OptimConfig(lr=0.05, precision="float16", images_at_once=1)
+
+
+def test_float16_resumes_with_the_same_bits_and_the_same_scale(tmp_path):
+    """Step 3 overflows, so that the scale is no longer the first one when the run is cut."""
+    batches = stand_in.batches(6, steep=(2,))
+
+    def until_four(first: int):
+        for batch in batches(first):
+            if batch.step == 3:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    stand_in.train(tmp_path / "whole", 6, batches, optim=HALF)
+    stand_in.train(tmp_path / "cut", 6, until_four, optim=HALF)
+    assert newest(tmp_path / "cut")["step"] == 4
+    assert newest(tmp_path / "cut")["scaler"]["scale"] == 2.0**15
+    assert newest(tmp_path / "cut")["scaler"]["_growth_tracker"] == 1
+    stand_in.train(tmp_path / "cut", 6, batches, optim=HALF)
+    assert stand_in.bits(tmp_path / "cut") == stand_in.bits(tmp_path / "whole")
+
+
+def test_float16_looks_for_its_scale_without_giving_up(tmp_path, capsys):
+    """Three overflows in a row are no divergence: the scale halves each time and the weights stay."""
+    optim = replace(HALF, images_at_once=None)
+    done, _ = stand_in.train(tmp_path, 5, stand_in.batches(5, steep=(0, 1, 2)), optim=optim)
+    assert done == 5
+    said = capsys.readouterr().out
+    for step, scale in ((1, 2**15), (2, 2**14), (3, 2**13)):
+        assert f"skipped step {step}: float16 overflowed; loss scale now {scale}" in said
+    assert [line.get("skipped") for line in read_metrics(tmp_path)] == [1, 1, 1, None, None]
+    assert newest(tmp_path)["scaler"]["scale"] == 2.0**13
+
+
+def test_float16_still_stops_where_the_loss_itself_is_not_finite(tmp_path):
+    with pytest.raises(InputError, match="3 times in a row"):
+        stand_in.train(tmp_path, 9, stand_in.batches(9, poisoned=(4, 5, 6)), optim=HALF)
+
+
+def test_parts_of_a_batch_are_logged_as_one_step(tmp_path):
+    """Without chance and batch statistics, two parts of one picture are the batch of two."""
+    lines = []
+    for size in (None, 1):
+        optim = OptimConfig(lr=0.05, images_at_once=size)
+        run = tmp_path / str(size)
+        run.mkdir()
+        torch.manual_seed(0)
+        detector = stand_in.Detector()
+        detector.norm, detector.dropout = torch.nn.Identity(), 0.0
+        stand_in.loop(detector, run, 4, stand_in.batches(4), optim)
+        lines.append(read_metrics(run))
+    for whole, parted in zip(*lines, strict=True):
+        for name in ("step", "lr", "loss", "loss_a", "b.loss", "gradient_norm"):
+            assert parted[name] == pytest.approx(whole[name], rel=1e-5), name
+        assert parted["acc"] == pytest.approx(whole["acc"] / 2, rel=1e-5)  # a mean; here each part has half
+
+
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     stand_in.train(tmp_path, 3)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}

@@ -1,13 +1,16 @@
 """InternImage: shapes, variants, drop path, depth of every parameter, and refused settings."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cascade_lab.backbones.internimage import Block, InternImage, InternImageConfig
+from cascade_lab.ops import dcnv3
 from tests.tiny_detector import without_gradient
 
 TINY = InternImageConfig(channels=4, depths=(1, 1, 2, 1), groups=(1, 2, 2, 4), mlp_ratio=2.0)
@@ -75,6 +78,54 @@ def test_checkpointing_and_operator_change_nothing():
     for out, grad in zip(outputs[1:], grads[1:], strict=True):
         assert_close(out, outputs[0], atol=1e-4, rtol=1e-4)
         assert_close(grad, grads[0], atol=1e-3, rtol=1e-3)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that were made inside and still live, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage.data_ptr())
+                self.live += storage.nbytes()
+                self.most = max(self.most, self.live)
+                weakref.finalize(storage, self._gone, storage.data_ptr(), storage.nbytes())
+        return out
+
+    def _gone(self, pointer: int, size: int) -> None:
+        self.known.discard(pointer)
+        self.live -= size
+
+
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=str)
+def test_checkpointing_drops_the_same_paths_in_less_memory(half: torch.dtype | None):
+    """Drop path draws again in the backward pass: another draw would give gradients of another network.
+
+    And the first use of a kernel checks it: in the forward pass, but not in the second one.
+    """
+    config = replace(VARIANTS["pre-norm"], depths=(2, 2, 6, 2), drop_path=0.5)
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    gradients, peaks = [], []
+    for checkpointing in (False, True):
+        backbone = build(replace(config, activation_checkpointing=checkpointing)).train()
+        dcnv3.why.cache_clear()
+        torch.manual_seed(2)
+        with LiveBytes() as memory:
+            with torch.autocast("cpu", half, enabled=half is not None):
+                maps = backbone(pixels)
+            torch.stack([m.float().square().mean() for m in maps]).sum().backward()
+        gradients.append({name: p.grad for name, p in backbone.named_parameters()})
+        peaks.append(memory.most)
+    for name, gradient in gradients[0].items():
+        assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert peaks[1] < 0.6 * peaks[0]
 
 
 # --- the block: where the norms stand

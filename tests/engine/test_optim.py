@@ -113,6 +113,8 @@ def test_one_bad_entry_makes_the_norm_not_finite(bad):
         ({"lr": 1, "betas": (0.9, 1.0)}, "optim.betas"),
         ({"lr": 1, "layer_decay": 1.1}, "optim.layer_decay"),
         ({"lr": 1, "clip_norm": 0.0}, "optim.clip_norm"),
+        ({"lr": 1, "lr_for_batch": 0}, "optim.lr_for_batch"),
+        ({"lr": 1, "images_at_once": 0}, "optim.images_at_once"),
     ],
 )
 def test_refuses_what_makes_no_sense(fields, named):

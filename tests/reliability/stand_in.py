@@ -28,6 +28,7 @@ class Detector(nn.Module):
 
     def __init__(self, ballast: int = 1) -> None:
         super().__init__()
+        self.dropout = 0.3
         self.conv = nn.Conv2d(3, 4, 3)
         self.norm = nn.BatchNorm2d(4)
         self.head = nn.Linear(4, 3)
@@ -40,7 +41,7 @@ class Detector(nn.Module):
         self, images: ImageBatch, targets: list[Instances], choose, divisor: Divisor = global_mean
     ) -> TrainOutput:
         hidden = self.norm(self.conv(images.pixels)).relu().flatten(2)  # (N, 4, 36)
-        hidden = nn.functional.dropout(hidden, 0.3)
+        hidden = nn.functional.dropout(hidden, self.dropout)
         losses = []
         for number, (row, target) in enumerate(zip(hidden, targets, strict=True)):
             picked = choose(torch.arange(36), 9, number)
@@ -50,7 +51,7 @@ class Detector(nn.Module):
         return TrainOutput({"loss_a": loss, "b.loss": loss / 2, "acc": loss.detach() * 100}, trace=None)  # type: ignore[arg-type]
 
 
-def batches(total: int, seed: int = 0, poisoned: tuple[int, ...] = ()):
+def batches(total: int, seed: int = 0, poisoned: tuple[int, ...] = (), steep: tuple[int, ...] = ()):
     """Return a function of the first step, as ``train_loop`` wants it; steps count from 0."""
 
     def load(step: int) -> Batch:
@@ -58,7 +59,8 @@ def batches(total: int, seed: int = 0, poisoned: tuple[int, ...] = ()):
         pixels = torch.rand(2, 3, 8, 8, generator=draw)
         if step in poisoned:
             pixels[1, 0, 3, 3] = torch.nan
-        targets = [Instances((8, 8), _boxes(draw)) for _ in range(2)]
+        size = 1e8 if step in steep else 8.0  # a target far away: a gradient too large for float16
+        targets = [Instances((8, 8), size * torch.rand(1, 4, generator=draw)) for _ in range(2)]
         frame = [(8, 8)] * 2
         images = ImageBatch(pixels, sizes=frame, padded_sizes=frame, original_sizes=frame)
         return Batch(step, [2 * step, 2 * step + 1], images, targets, [step, step + 1])
@@ -71,10 +73,16 @@ def train(run, total: int = 6, batches_of=None, ballast: int = 1, optim=None, **
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     detector = Detector(ballast)
-    done = train_loop(
+    optim = optim or OptimConfig(lr=0.05, layer_decay=0.9, clip_norm=1.0)
+    return loop(detector, run, total, batches_of or batches(total), optim, **schedule), detector
+
+
+def loop(detector: Detector, run, total: int, batches_of, optim: OptimConfig, **schedule) -> int:
+    """Train a detector that was built before; return the finished steps."""
+    return train_loop(
         detector,  # type: ignore[arg-type]
-        batches_of or batches(total),
-        optim=optim or OptimConfig(lr=0.05, layer_decay=0.9, clip_norm=1.0),
+        batches_of,
+        optim=optim,
         schedule=ScheduleConfig(
             **{"steps": total, "warmup_steps": 3, "ema": 0.1, "ema_warmup": 2, "log_every": 1} | schedule
         ),
@@ -84,7 +92,6 @@ def train(run, total: int = 6, batches_of=None, ballast: int = 1, optim=None, **
         facts={"recipe": {"name": "stand-in"}},
         image_ids=range(1000, 1000 + 2 * total),
     )
-    return done, detector
 
 
 def small_recipe(root, steps: int = 6) -> list[str]:
@@ -137,7 +144,3 @@ def _leaves(value, name: str = ""):
             yield from _leaves(member, f"{name}/{index}")
     else:
         yield name, value
-
-
-def _boxes(draw: torch.Generator) -> Tensor:
-    return torch.rand(1, 4, generator=draw) * 8
