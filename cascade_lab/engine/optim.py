@@ -25,7 +25,7 @@ class OptimConfig:
     The other fields fit the same training to a machine. ``images_at_once`` is how many pictures of its share
     a process holds in memory; if fewer than all, gradients add up part by part (``engine.accumulate``).
     ``channels_last`` stores the weights of convolutions as the backbone stores its maps, so that neither they
-    nor their gradients have to be converted in every step; results differ by rounding at most.
+    nor their gradients have to be converted in every step, as several processes otherwise do.
     """
 
     lr: float
@@ -35,7 +35,7 @@ class OptimConfig:
     clip_norm: float | None = None
     lr_for_batch: int | None = None
     precision: Precision = "float32"
-    channels_last: bool = True
+    channels_last: bool = False
     images_at_once: int | None = None
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ def mask_rcnn(size: str, times: int) -> Recipe:
         name=f"mask_rcnn_internimage_{size}_fpn_{times}x_coco",
         detector=DetectorConfig(backbone=BACKBONES[size], rpn=MASK_RCNN_RPN, cascade=MASK_RCNN),
         data=replace(COCO, augment=ONE_SIZE if times == 1 else MANY_SIZES),
-        optim=OptimConfig(lr=1e-4, lr_for_batch=16),
+        optim=OptimConfig(lr=1e-4, lr_for_batch=16, channels_last=True),
         schedule=epochs(times),
     )
 
@@ -86,7 +86,7 @@ def cascade_1x(size: str) -> Recipe:
         name=f"cascade_internimage_{size}_fpn_1x_coco",
         detector=DetectorConfig(backbone=BACKBONES[size]),
         data=COCO,
-        optim=OptimConfig(lr=1e-4, layer_decay=0.94, lr_for_batch=16),
+        optim=OptimConfig(lr=1e-4, layer_decay=0.94, lr_for_batch=16, channels_last=True),
         schedule=epochs(1),
     )
 
@@ -102,7 +102,7 @@ def cascade_3x(size: str) -> Recipe:
         name=f"cascade_internimage_{size}_fpn_3x_coco",
         detector=DetectorConfig(backbone=backbone),
         data=replace(COCO, images_per_batch=64, augment=MANY_SIZES),
-        optim=OptimConfig(lr=2e-4, layer_decay=0.90, lr_for_batch=64),
+        optim=OptimConfig(lr=2e-4, layer_decay=0.90, lr_for_batch=64, channels_last=True),
         schedule=replace(epochs(3), ema=0.0001, ema_warmup=2000),
     )
 

@@ -45,7 +45,14 @@ def test_three_times_differs_from_once_where_the_paper_says(size: str):
     fields = {
         name for name in diff(cascade(size, 1), cascade(size, 3)) if not name.startswith("data.augment")
     }
-    expected = {"data.images_per_batch", "optim.lr", "optim.layer_decay", "schedule.ema", "name"}
+    expected = {
+        "data.images_per_batch",
+        "optim.lr",
+        "optim.lr_for_batch",
+        "optim.layer_decay",
+        "schedule.ema",
+        "name",
+    }
     expected |= {"schedule.epochs", "schedule.decay_at"}
     assert fields == expected | ({"detector.backbone.drop_path"} if size == "xl" else set())
 

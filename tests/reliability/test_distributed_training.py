@@ -89,8 +89,8 @@ def test_two_processes_are_one(tmp_path: Path):
     # What two processes train, and what one process trains to the same end.
     pairs = {
         "checkpointed": (
-            varied(plain, checkpointing=True),
-            varied(plain, images_at_once=2, channels_last=False),
+            varied(plain, checkpointing=True, channels_last=True),
+            varied(plain, images_at_once=2),
         ),
         "synchronised": (varied(plain, norm="sync_batch", drop_path=0.0),) * 2,
         "parts": (varied(plain, images_at_once=1),) * 2,

@@ -18,6 +18,7 @@ import torch
 import cascade_lab.train
 from cascade_lab.engine import checkpoint
 from cascade_lab.engine.logger import read_metrics
+from cascade_lab.runs import load_run
 
 HERE = Path(__file__).parent
 stand_in = SimpleNamespace(**runpy.run_path(str(HERE / "stand_in.py")))
@@ -62,6 +63,17 @@ def test_the_real_detector_stopped_after_every_step(shapes, tmp_path, monkeypatc
     assert stand_in.bits(tmp_path) == stand_in.bits(shapes.whole)
     cut, whole = ([line | {"seconds": 0} for line in read_metrics(run)] for run in (tmp_path, shapes.whole))
     assert cut == whole
+
+
+def test_what_is_opened_again_is_the_average(shapes):
+    """Evaluation, prediction and report open a run with ``load_run``: they see the averaged weights."""
+    state = checkpoint.load_newest(shapes.whole / "checkpoints")
+    assert state is not None
+    opened = load_run(shapes.whole).detector.state_dict()
+    assert opened.keys() == state["ema"].keys()
+    assert all(torch.equal(opened[name], value) for name, value in state["ema"].items())
+    for name in ("neck.lateral.0.weight", "cascade.box_heads.0.convs.0.norm.running_var"):
+        assert not torch.equal(opened[name], state["detector"][name]), name
 
 
 def test_killed_before_the_first_checkpoint_starts_again(shapes, tmp_path):
