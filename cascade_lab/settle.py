@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cascade_lab.datasets import Dataset
+from cascade_lab.detector import Detector
 from cascade_lab.engine import checkpoint, distributed
 from cascade_lab.errors import InputError
 from cascade_lab.fit import fit_to_pictures, statistics, steps_for_minutes
+from cascade_lab.ops.dcnv3 import choose
 from cascade_lab.recipes import Recipe, from_dict, to_dict
 
 
@@ -74,13 +78,24 @@ def start_of(asked: Recipe, weights: Path | None) -> dict[str, Any]:
 
 
 def facts_of(settled: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """Return what a run became, as plain values; a resumed run must have the same start and the same facts."""
+    """Return what a run became, as plain values: a resumed run must have the same start and facts."""
     return {
         "recipe": to_dict(settled),
         "classes": list(dataset.classes),
         "category_ids": list(dataset.category_ids),
         "training_images": len(dataset),
     }
+
+
+def in_one_line(settled: Recipe, dataset: Dataset, detector: Detector, steps: int) -> str:
+    """Return what will be trained on what, by whom."""
+    parameters = sum(parameter.numel() for parameter in detector.parameters())
+    device = next(detector.parameters()).device.type
+    return (
+        f"{settled.name}: {parameters:,} parameters, {len(dataset)} pictures, {len(dataset.classes)} classes,"
+        f" {steps} steps of {settled.data.images_per_batch}, {distributed.world_size()} x {device},"
+        f" {torch.get_num_threads()} threads, DCNv3 by {choose(device, torch.float32)}, seed {settled.seed}"
+    )
 
 
 def make_room(asked: Recipe, arguments: Sequence[str]) -> Recipe:

@@ -34,10 +34,9 @@ from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.engine.snapshot import restore, snapshot
 from cascade_lab.errors import InputError
 from cascade_lab.losses import Divisor
-from cascade_lab.ops.dcnv3 import choose
 from cascade_lab.overrides import describe, override
-from cascade_lab.recipes import Recipe, recipe, to_dict
-from cascade_lab.settle import facts_of, make_room, settle, start_of
+from cascade_lab.recipes import Recipe, recipe
+from cascade_lab.settle import facts_of, in_one_line, make_room, settle, start_of
 from cascade_lab.targets.sampler import random_choice
 from cascade_lab.weights import load_file
 
@@ -75,8 +74,7 @@ class RunOptions:
 def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     """Run the command and return its exit code: 0, or 130 after Ctrl-C or SIGTERM.
 
-    Raises:
-        InputError: anything the user can mend.
+    Raises InputError for anything the user can mend.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
@@ -93,15 +91,16 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     try:
         weights = Path(options.weights) if options.weights else None
         last, total = train(asked, Path(options.output), resume=options.resume, weights=weights)
+        talks = distributed.is_main()
     finally:
         distributed.cleanup()
-    if last < total:
-        again = [*program.split(), *(word for word in arguments if word != "--resume"), "--resume"]
-        print(f"stopped after step {last} of {total}, all saved; continue with\n  {shlex.join(again)}")
-        return INTERRUPTED
+    again = [*program.split(), *(word for word in arguments if word != "--resume"), "--resume"]
     run = shlex.quote(options.output)
-    print(f"trained. Next:\n  cascade-lab evaluate {run}\n  cascade-lab report {run}")
-    return 0
+    if talks and last < total:
+        print(f"stopped after step {last} of {total}, all saved; continue with\n  {shlex.join(again)}")
+    elif talks:
+        print(f"trained. Next:\n  cascade-lab evaluate {run}\n  cascade-lab report {run}")
+    return INTERRUPTED if last < total else 0
 
 
 def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | None = None) -> tuple[int, int]:
@@ -132,14 +131,7 @@ def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | Non
     distributed.barrier()  # until every process has looked at the folder
     if distributed.is_main():
         run_folder.write(output, facts, settled.seed)
-        parameters = sum(parameter.numel() for parameter in detector.parameters())
-        print(
-            f"{settled.name}: {parameters:,} parameters, {len(dataset)} pictures, {len(dataset.classes)}"
-            f" classes, {total} steps of {settled.data.images_per_batch}, {distributed.world_size()} x"
-            f" {device.type}, {torch.get_num_threads()} threads, DCNv3 by"
-            f" {choose(device.type, torch.float32)}, seed {settled.seed} -> {output}",
-            flush=True,
-        )
+        print(f"{in_one_line(settled, dataset, detector, total)} -> {output}", flush=True)
     batches = partial(training_batches, dataset, settled.data, settled.seed)
     last = train_loop(
         detector,

@@ -131,6 +131,7 @@ def test_torchrun_starts_the_command_and_one_process_goes_on(tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 x cpu") == 1  # the main process alone says what begins
+    assert done.stdout.count("trained.") == 1
     newest_file = checkpoint.paths(tmp_path / "run" / "checkpoints")[-1]
     newest_file.unlink()
     assert cascade_lab.train.main([*recipe_words, "--output", str(tmp_path / "run"), "--resume"]) == 0
