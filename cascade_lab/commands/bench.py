@@ -1,4 +1,4 @@
-"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader``."""
+"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader|model``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cascade_lab.commands import bench_backbone, bench_dcnv3, bench_loader, bench_roi_align, bench_training
+from cascade_lab.commands import (
+    bench_backbone,
+    bench_dcnv3,
+    bench_loader,
+    bench_model,
+    bench_roi_align,
+    bench_training,
+)
 from cascade_lab.errors import InputError
 from cascade_lab.kernels import cupy_backend, host_compiler
 from cascade_lab.overrides import override, split_named
@@ -25,9 +32,11 @@ USAGE = """usage: cascade-lab bench WHAT [options]
   roi_align      RoIAlign over a pyramid: our kernels, torchvision
   training       a step of `make demo` (CPU): our kernels, grid_sample and torchvision
   loader         reading and changing pictures as the published recipes do (CPU): pictures a second
+  model          whole detectors beside torchvision's Mask R-CNN: forward, bfloat16, training step
   --device D     cpu or cuda (default: cpu)
   --json         rows and machine as JSON
   --output FILE  dcnv3 only: draw the ratios, as PNG or SVG
+  --threads N    model only: threads of the processor (default: 1)
   --root DIR     training only: the pictures (default: data/shapes)
   --data DIR     loader only: a folder in COCO format (default: shapes drawn for it)
   --quick        fewer repetitions, and float32 only
@@ -35,7 +44,7 @@ USAGE = """usage: cascade-lab bench WHAT [options]
 The kernels are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
 them less; on a GPU they are between CUDA events, with the bandwidth of a copy beside them."""
 
-WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader")
+WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader", "model")
 
 
 class Column(NamedTuple):
@@ -65,11 +74,14 @@ class BenchOptions:
     output: str = ""
     root: str = "data/shapes"
     data: str = ""
+    threads: int = 1
     quick: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"option --device: {self.device!r} must be cpu or cuda")
+        if self.threads < 1:
+            raise InputError(f"option --threads: {self.threads} must be 1 or more")
         if self.output and Path(self.output).suffix not in (".png", ".svg"):
             raise InputError(f"option --output: {self.output!r} must end in .png or .svg")
 
@@ -88,9 +100,13 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"option --output: {named[0]} draws nothing; leave it out")
     if options.data and named[0] != "loader":
         raise InputError(f"option --data: {named[0]} reads no such folder; leave it out")
+    if options.threads != 1 and named[0] != "model":
+        raise InputError(f"option --threads: {named[0]} chooses its own; leave it out")
     if named[0] == "loader":
         return _loader(options)
     _check(options)
+    if named[0] == "model":
+        return _model(options)
     if named[0] == "training":
         if options.device != "cpu":
             raise InputError("option --device: training is measured on the CPU only; leave it out")
@@ -172,6 +188,13 @@ def _check(options: BenchOptions) -> None:
     folder = Path(options.output).parent
     if options.output and not folder.is_dir():
         raise InputError(f"option --output: {folder}: no such folder; make it first")
+
+
+def _model(options: BenchOptions) -> int:
+    effort = bench_model.QUICK if options.quick else bench_model.EFFORT
+    found = bench_model.bench_model(options.device, options.threads, effort)
+    print(json.dumps(found, indent=1) if options.json else bench_model.as_text(found))
+    return 0
 
 
 def _dcnv3(options: BenchOptions) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from cascade_lab.layers.conv3x3 import Conv3x3, conv3x3
 from cascade_lab.layers.init import initialise
 from cascade_lab.layers.norm import Norm, norm_layer
 
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 BoxLoss = Literal["decoded_giou", "delta_smooth_l1", "delta_l1"]
 
 
@@ -54,7 +57,6 @@ class BoxHead(nn.Module):
         self.fcs = nn.ModuleList(
             nn.Linear(first if i == 0 else features, features) for i in range(config.fcs)
         )
-        self.relu = nn.ReLU()
         self.initialise_outputs()
         initialise(self.fcs, nn.init.xavier_uniform_)
 
@@ -65,7 +67,7 @@ class BoxHead(nn.Module):
             x = conv(x)  # (R, C, 7, 7)
         x = x.flatten(1)  # (R, C * 49)
         for fc in self.fcs:
-            x = self.relu(fc(x))
+            x = fc(x).relu_()
         return self.classifier(x), self.regressor(x)
 
     def initialise_outputs(self) -> None:
@@ -79,10 +81,34 @@ class ConvNormReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none")
+        self.conv = Conv3x3(in_channels, out_channels, bias=norm == "none")
         self.norm = norm_layer(norm, out_channels)
-        self.relu = nn.ReLU()
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.norm(self.conv(x)))
+        if isinstance(self.norm, BatchNorm):
+            if not self.training:
+                return conv3x3(x, *folded(self.conv, self.norm)).relu_()
+            return _norm_relu(self.norm, self.conv(x))
+        return self.norm(self.conv(x)).relu_()
+
+
+def folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the one convolution that computes what ``conv`` and a frozen ``norm`` do."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def _norm_relu(norm: BatchNorm, maps: Tensor) -> Tensor:
+    """Apply a batch norm and a ReLU.
+
+    To a batch norm the maps are one picture of as many pixels. Where position comes before map in memory,
+    that picture is channels last, which is fast, and no copy.
+    """
+    moved = maps.permute(2, 3, 0, 1)  # (H, W, R, C)
+    if not moved.is_contiguous() or len(maps) == 0:
+        return norm(maps).relu_()
+    picture = moved.reshape(1, -1, 1, maps.shape[1]).permute(0, 3, 1, 2)  # (1, C, H * W * R, 1)
+    seen: Tensor = norm(picture).relu_()
+    return seen.permute(0, 2, 3, 1).reshape(moved.shape).permute(2, 3, 0, 1)

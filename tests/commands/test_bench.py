@@ -8,7 +8,14 @@ import torch
 from torch.testing import assert_close
 
 from cascade_lab import cli
-from cascade_lab.commands import bench, bench_backbone, bench_dcnv3, bench_roi_align
+from cascade_lab.commands import (
+    bench,
+    bench_backbone,
+    bench_dcnv3,
+    bench_model,
+    bench_models,
+    bench_roi_align,
+)
 from cascade_lab.commands.bench_baselines import torchvision_dcnv3, usual_dcnv3
 from cascade_lab.commands.bench_dcnv3 import Case, Shape
 from cascade_lab.commands.bench_timing import Effort, HostClock, Sample, Times, compared, interleave
@@ -322,3 +329,70 @@ def test_switched_off_means_plain_pytorch():
         assert roi_align.choose("cpu", torch.float32) == "torchvision"
         assert machines.machine_for("cpu") is None
     assert machines.machine_for("cpu") == "cpu"
+
+
+# --- whole detectors
+
+
+class CountingClock:
+    """Calls nothing; the n-th measurement takes n milliseconds, and twice that on the wall."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def time(self, call, calls: int) -> Sample:
+        self.calls += 1
+        return Sample(self.calls, 2 * self.calls)
+
+
+@pytest.fixture
+def no_models(monkeypatch):
+    """Contestants by name that are never called."""
+
+    def contestants(models, device, side):
+        names = [f"{who}: {what}" for who in ("torchvision", *models) for what in bench_model.WHAT]
+        work = {"proposals": 1000, "detections": 100, "torchvision_proposals": 999}
+        return dict.fromkeys(names, print), dict.fromkeys(models, {**work, "torchvision_detections": 98})
+
+    monkeypatch.setattr(bench_model, "contestants", contestants)
+
+
+def test_model_ratios_are_ours_over_theirs(no_models):
+    found = bench_model.bench_model(effort=ONCE, clock=CountingClock(), models={"ours": "nano"})
+    # torchvision was called first to fourth, ours fifth to eighth.
+    ratios = [(row["what"], row["against"], row["ratio"]) for row in found["rows"]]
+    assert ratios == [
+        ("forward", "forward", 5),
+        ("forward, 2 pictures", "forward, 2 pictures", 3),
+        ("forward, bfloat16", "forward", 7),
+        ("forward, bfloat16", "forward, bfloat16", pytest.approx(7 / 3, rel=1e-3)),
+        ("training step", "training step", 2),
+    ]
+    text = bench_model.as_text(found)
+    assert "1000 boxes reach the last stage (999 in torchvision), 100 get masks (98)" in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_model_options(no_models, monkeypatch, capsys):
+    monkeypatch.setattr(bench_model, "QUICK", ONCE)
+    assert cli.main(["bench", "model", "--quick", "--json", "--threads", "2"]) == 0
+    assert {row["threads"] for row in json.loads(capsys.readouterr().out)["rows"]} == {2}
+    for line, said in (("model --threads 0", "must be 1 or more"), ("roi_align --threads 2", "chooses its")):
+        with pytest.raises(InputError, match=said):
+            bench.main(line.split())
+
+
+@pytest.mark.slow
+def test_both_models_do_the_work_that_is_said():
+    of = bench_models.pictures(1, 256)
+    ours, theirs = bench_models.Ours("nano", of, "cpu"), bench_models.Torchvision(of, "cpu")
+    assert ours.work() == theirs.work() == bench_models.Work(1000, 100)
+    before = [parameter.detach().clone() for parameter in ours.detector.parameters()]
+    ours.step()()
+    theirs.step()()
+    assert any((a != b).any() for a, b in zip(before, ours.detector.parameters(), strict=True))
+    assert (
+        ours.detector.config.cascade.sampler.num
+        == theirs.model.roi_heads.fg_bg_sampler.batch_size_per_image
+        == 512
+    )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.testing import assert_close
 
 from cascade_lab.heads.box_head import BoxHead, BoxHeadConfig, ConvNormReLU
@@ -79,3 +80,25 @@ def test_starts_as_published():
     assert_close(head.classifier.weight.std(), torch.tensor(0.01), atol=5e-4, rtol=0)
     assert_close(head.regressor.weight.std(), torch.tensor(0.001), atol=5e-5, rtol=0)
     assert not head.classifier.bias.any() and not head.fcs[0].bias.any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_fast_and_plain_convolutions_agree(norm, training):
+    """Wide enough for Winograd's form; against the same layers one by one, statistics and gradients too."""
+    torch.manual_seed(0)
+    fast, plain = ConvNormReLU(128, 128, norm).train(training), ConvNormReLU(128, 128, norm).train(training)
+    for value in [*fast.parameters(), *fast.buffers()]:
+        if value.is_floating_point() and value.ndim == 1:
+            value.data.uniform_(0.5, 1.5)
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(64, 128, 7, 7)
+    conv, a, b = plain.conv, x.clone().requires_grad_(), x.clone().requires_grad_()
+    found = fast(a)
+    expected = plain.norm(functional.conv2d(b, conv.weight, conv.bias, padding=1)).relu()
+    assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert_close(fast.state_dict(), plain.state_dict(), atol=1e-5, rtol=1e-5)
+    grad = torch.randn(x.shape)
+    wanted = torch.autograd.grad(expected, [b, *plain.parameters()], grad)
+    for got, want in zip(torch.autograd.grad(found, [a, *fast.parameters()], grad), wanted, strict=True):
+        assert float((got - want).norm() / want.norm()) < 1e-3
