@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cascade_lab.layers.conv3x3 import Conv3x3, conv3x3
+from cascade_lab.layers.conv3x3 import conv3x3
 from cascade_lab.layers.init import initialise
 from cascade_lab.layers.norm import Norm, norm_layer
 
@@ -81,7 +81,7 @@ class ConvNormReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
-        self.conv = Conv3x3(in_channels, out_channels, bias=norm == "none")
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm == "none")
         self.norm = norm_layer(norm, out_channels)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
@@ -89,8 +89,8 @@ class ConvNormReLU(nn.Module):
         if isinstance(self.norm, BatchNorm):
             if not self.training:
                 return conv3x3(x, *folded(self.conv, self.norm)).relu_()
-            return _norm_relu(self.norm, self.conv(x))
-        return self.norm(self.conv(x)).relu_()
+            return _norm_relu(self.norm, conv3x3(x, self.conv.weight))
+        return self.norm(conv3x3(x, self.conv.weight, self.conv.bias)).relu_()
 
 
 def folded(conv: nn.Conv2d, norm: BatchNorm) -> tuple[Tensor, Tensor]:

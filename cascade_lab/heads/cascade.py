@@ -278,10 +278,9 @@ class Cascade(nn.Module):
             roi_features = self._pool(pyramid, boxes, self.config.mask_head.pool_size)
             label = torch.cat(labels)
             for k in with_masks:
-                head = self.mask_heads[str(k)]
-                assert isinstance(head, MaskHead)
-                own = head.of_classes(roi_features, label)  # (D, 28, 28)
-                mask_logits[k] = self._per_image(own.float(), boxes)
+                logits = self.mask_heads[str(k)](roi_features)  # (D, K, 28, 28)
+                own = logits[torch.arange(len(label)), label].float()
+                mask_logits[k] = self._per_image(own, boxes)
         return mask_logits
 
     def _pool(self, pyramid: Sequence[Tensor], boxes: list[Tensor], size: int) -> Tensor:

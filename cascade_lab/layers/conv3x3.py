@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cascade_lab.kernels import machines
@@ -12,16 +12,6 @@ from cascade_lab.ops.winograd import tiles, winograd_conv3x3
 FEWEST_CHANNELS = 128  # below, the transforms cost more than the products they save
 FEWEST_CELLS = 64 * 7 * 7  # below, transforming the filter costs more
 LARGEST_SIDE = 28  # above, the matrices of a side are mostly zeros
-
-
-class Conv3x3(nn.Conv2d):
-    """``nn.Conv2d`` with a 3x3 kernel, stride 1 and padding 1."""
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return conv3x3(input, self.weight, self.bias)
 
 
 def conv3x3(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

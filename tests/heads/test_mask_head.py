@@ -34,11 +34,3 @@ def test_is_its_figure():
     seen = functional.conv2d(x, head.convs[0].weight, head.convs[0].bias, padding=1).relu()
     seen = functional.conv_transpose2d(seen, head.upsample.weight, head.upsample.bias, stride=2).relu()
     assert_close(head(x), functional.conv2d(seen, head.logits.weight, head.logits.bias))
-
-
-def test_maps_of_one_class_are_those_of_all():
-    torch.manual_seed(0)
-    head, labels = MaskHead(MaskHeadConfig(convs=2, channels=6, pool_size=5), 3, 4), torch.tensor([3, 0, 3])
-    x = torch.randn(3, 3, 5, 5)
-    assert_close(head.of_classes(x, labels), head(x)[torch.arange(3), labels])
-    assert head.of_classes(x[:0], labels[:0]).shape == (0, 10, 10)
