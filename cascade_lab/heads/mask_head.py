@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cascade_lab.layers.conv3x3 import conv3x3
 from cascade_lab.layers.init import initialise
@@ -44,28 +43,13 @@ class MaskHead(nn.Module):
         self.initialise_outputs()
 
     def forward(self, roi_features: Tensor) -> Tensor:
-        """Return logits (R, K, 28, 28), channels last in memory, for features (R, C, 14, 14)."""
+        """Return logits (R, K, 28, 28) for features (R, C, 14, 14)."""
         x = roi_features
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d)
             x = conv3x3(x, conv.weight, conv.bias).relu_()
-        r, _, h, w = x.shape
-        fine = self._doubled(x.permute(0, 2, 3, 1).flatten(0, 2))  # (R * 14 * 14 * 4, C)
-        logits = functional.linear(fine, self.logits.weight.flatten(1), self.logits.bias)
-        in_rows = logits.view(r, h, w, 2, 2, -1).transpose(2, 3).reshape(r, 2 * h, 2 * w, -1)
-        return in_rows.permute(0, 3, 1, 2)
+        return self.logits(self.upsample(x).relu_())  # through (R, C, 28, 28)
 
     def initialise_outputs(self) -> None:
         """Draw the last layer, whose size is the number of classes."""
         initialise([self.logits], FAN_OUT)
-
-    def _doubled(self, pixels: Tensor) -> Tensor:
-        """Turn each pixel (P, C) into 2 x 2 of them, (P * 4, C'), and apply a ReLU.
-
-        That is ``self.upsample``: its windows do not overlap, so it is one matrix product. As such it is
-        faster on a CPU, and the four stay together until there are few channels to move.
-        """
-        weight, bias = self.upsample.weight, self.upsample.bias  # (C, C', 2, 2)
-        assert bias is not None
-        made = functional.linear(pixels, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4))
-        return made.relu_().view(-1, len(bias))

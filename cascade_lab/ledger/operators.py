@@ -8,7 +8,7 @@ arithmetic. So per operator:
                             corners, 3 for the softmax; and 4 corners for every channel of the group
     RoIAlign                4 corners for every sample and channel
     LayerNorm, GroupNorm    4 per element: mean, variance, normalised, scaled and shifted
-    BatchNorm, at inference 2 per element: normalised, scaled and shifted
+    BatchNorm, at inference 2 per element: normalised, scaled and shifted; after a convolution part of it
     interpolation           1 per output element
     all others              1 per output element: activations, sums, products, comparisons
     moving and viewing      free
