@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 def view_of_picture(run: Run, path: Path, most: int) -> View:
     """Return what the viewer shows of one picture, without true objects."""
     picture = read_picture(path)
-    found = detect(run, picture)
+    found = detect(run, [picture])
     return view_from_trace(
         picture,
         found.trace,
@@ -88,7 +88,7 @@ def views_of_validation(run: Run, pictures: int, most: int) -> list[View]:
     views = []
     for index in crowded:
         picture, targets = dataset[index]
-        found = detect(run, picture)
+        found = detect(run, [picture])
         views.append(
             view_from_trace(
                 picture,
