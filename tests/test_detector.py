@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cascade_lab.detector import Detector, DetectorConfig
+from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import pick_detections
+from cascade_lab.layers import conv3x3
 from cascade_lab.ops.masks import paste_masks
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.targets.sampler import random_choice
@@ -341,3 +344,36 @@ def test_defaults_are_the_published_cascade():
     assert default.cascade.loss_weights == "plain" and default.cascade.later_sampling == "resample"
     assert default.cascade.postprocess.ensemble == "own_rois_logits"
     assert config().cascade == CASCADE
+
+
+# --- the fast way
+
+
+def test_wide_heads_answer_like_plain_ones(monkeypatch):
+    """Heads as wide as the published ones on random weights: in eval mode, from pixels to masks."""
+    torch.manual_seed(0)
+    wide = replace(
+        CASCADE,
+        box_head=BoxHeadConfig(convs=2, conv_channels=128, fc_channels=32),
+        mask_head=MaskHeadConfig(convs=2, channels=128),
+    )
+    detector = Detector(replace(config(wide), pyramid_channels=128)).eval()
+    for head in detector.cascade.box_heads:
+        torch.nn.init.normal_(head.classifier.weight, std=0.3)
+    images, used, pays = pictures(3), [], conv3x3.pays
+
+    def watched(maps, weight):
+        used.append(pays(maps, weight))
+        return used[-1]
+
+    monkeypatch.setattr(conv3x3, "pays", watched)
+    fast = detector.predict(images)
+    assert all(used) and len(used) == 3 * 2 + 3 * 2
+    monkeypatch.setattr(conv3x3, "pays", lambda maps, weight: False)
+    plain = detector.predict(images)
+    for a, b in zip(fast.trace.stages, plain.trace.stages, strict=True):
+        assert_close(a.logits, b.logits, atol=1e-4, rtol=1e-4)
+        assert_close(a.boxes, b.boxes, atol=1e-3, rtol=1e-4)
+    for a, b in zip(fast.instances, plain.instances, strict=True):
+        assert_close((a.boxes, a.scores), (b.boxes, b.scores), atol=1e-3, rtol=1e-4)
+        assert torch.equal(a.labels, b.labels) and (a.masks ^ b.masks).float().mean() < 1e-3

@@ -9,17 +9,22 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional
 
 from cascade_lab import predict as command
 from cascade_lab.augmented import predict_augmented
+from cascade_lab.cli import main
+from cascade_lab.datasets.coco import read_picture
+from cascade_lab.datasets.shapes import LEVELS, write_shapes
 from cascade_lab.datasets.transforms import AugmentConfig
 from cascade_lab.detector import Detector, Prediction
 from cascade_lab.errors import InputError
 from cascade_lab.recipes import nano
-from cascade_lab.runs import Run, with_postprocess
+from cascade_lab.runs import Run, load_run, with_postprocess
 from cascade_lab.structures import ImageBatch, Instances
 from tests.fake_detector import FakeDetector
+from tests.tiny_detector import tiny
 
 ROTATED_BY_90 = 6  # EXIF orientation: turn clockwise to display
 
@@ -174,6 +179,8 @@ def test_command_line(run, tmp_path, monkeypatch, capsys):
     [
         (["runs/x", "--output", "out"], "at least one picture"),
         (["runs/x", "a.jpg"], "--output: missing"),
+        (["runs/x", "a.jpg", "--output", "out", "--batch_size", "0"], "--batch_size: 0 must be 1 or more"),
+        (["runs/x", "a.jpg", "--output", "out", "--precision", "int8"], "precision"),
         (["runs/x", "a.jpg", "--output", "out", "--score", "2"], "--score: 2.0 must be from 0 to 1"),
         (["runs/x", "a.jpg", "--output", "out", "--scroe", "0.3"], "nearest: --score"),
         (["runs/x", "a.jpg", "--output", "out", "--tta.scales", "0"], "tta.scales is .0.0,. .must be"),
@@ -184,3 +191,70 @@ def test_command_line(run, tmp_path, monkeypatch, capsys):
 def test_bad_options(words, message):
     with pytest.raises(InputError, match=message):
         command.main(words)
+
+
+# --- several at once, and half types
+
+
+def test_neighbours_of_one_size_go_together(run, tmp_path):
+    sizes = [(90, 60), (90, 60), (90, 60), (40, 40), (90, 60)]
+    images = [picture(tmp_path / f"{i}.png", size) for i, size in enumerate(sizes)]
+    grouped = [[path.stem for path, _ in group] for group in command.batches(images, 2)]
+    assert grouped == [["0", "1"], ["2"], ["3"], ["4"]]
+    command.predict_images(run, images, tmp_path / "alone")
+    assert run.detector.calls == 5
+    command.predict_images(run, images, tmp_path / "together", batch_size=3)
+    assert run.detector.calls == 5 + 3
+    for path in (tmp_path / "alone").iterdir():
+        assert path.read_bytes() == (tmp_path / "together" / path.name).read_bytes()
+
+
+def test_every_picture_of_a_batch_gets_its_own_answer(tmp_path):
+    torch.manual_seed(0)
+    detector = tiny().eval()
+    run = Run(tmp_path, replace(nano(), detector=detector.config), ("a", "b", "c"), (1, 2, 3), detector, 0)
+    noise = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(3)]
+    together = command.detect(run, noise).instances
+    for number, alone in enumerate(noise):
+        found = command.detect(run, [alone]).instances[0]
+        torch.testing.assert_close(found.boxes, together[number].boxes, atol=1e-3, rtol=1e-4)
+
+
+def test_the_network_runs_in_the_type_that_was_asked_for(run, tmp_path, monkeypatch):
+    seen, plain = [], run.detector.predict
+
+    def predict(*arguments):
+        seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return plain(*arguments)
+
+    run.detector.predict = predict
+    monkeypatch.setattr(command, "load_run", lambda path: run)
+    image, out = str(picture(tmp_path / "a.jpg")), str(tmp_path / "out")
+    for words in ([], ["--precision", "bfloat16"], ["--precision", "float32"]):
+        assert command.main(["runs/x", image, "--output", out, *words]) == 0
+    assert seen == [None, torch.bfloat16, None]
+
+
+@pytest.mark.slow
+def test_bfloat16_finds_the_same_in_a_trained_model(tmp_path):
+    """Of the detections above 0.3 at least 98 % have one of the same class at IoU 0.9 or more, both ways."""
+    write_shapes(tmp_path / "shapes", LEVELS["easy"], seed=0, train=200, val=60)
+    train = ["nano", "--data.root", str(tmp_path / "shapes"), "--output", str(tmp_path / "run")]
+    assert main(["train", *train, "--schedule.steps", "250", "--threads", "1"]) == 0
+    run = load_run(tmp_path / "run")
+    pictures = [read_picture(path) for path in sorted((tmp_path / "shapes/images/val").iterdir())]
+    found = {
+        precision: command.detect(run, pictures, precision=precision).instances
+        for precision in ("float32", "bfloat16")
+    }
+    both = list(zip(found["float32"], found["bfloat16"], strict=True))
+    partners = [partner for a, b in both for pair in ((a, b), (b, a)) for partner in has_partner(*pair)]
+    assert len(partners) > 100
+    assert sum(partners) >= 0.98 * len(partners)
+
+
+def has_partner(found: Instances, others: Instances) -> list[bool]:
+    """Say of each detection above 0.3 whether the others hold its like."""
+    found = found[found.scores > 0.3]
+    same = found.labels[:, None] == others.labels
+    return ((box_iou(found.boxes, others.boxes) >= 0.9) & same).any(1).tolist()

@@ -119,7 +119,21 @@ def test_views_and_soft_nms_are_options(run, monkeypatch, capsys):
 def test_without_options_the_plain_pass_is_recorded(run):
     command.evaluate(run)
     about = json.loads((run.path / "evaluation.json").read_text())
-    assert about["tta"] is None and about["nms"] == "hard"
+    assert about["tta"] is None and about["nms"] == "hard" and about["precision"] == "float32"
+
+
+def test_half_types_are_used_and_recorded(run, monkeypatch):
+    seen, plain = [], run.detector.predict
+
+    def predict(*arguments, **named):
+        seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return plain(*arguments, **named)
+
+    run.detector.predict = predict
+    monkeypatch.setattr(command, "load_run", lambda path: run)
+    assert command.main(["anything", "--precision", "bfloat16"]) == 0
+    assert set(seen) == {torch.bfloat16}
+    assert json.loads((run.path / "evaluation.json").read_text())["precision"] == "bfloat16"
 
 
 def test_detector_without_masks_removes_old_mask_results(run):
