@@ -34,14 +34,21 @@ def nodes(path: Path) -> list[ast.AST]:
     return [node for source in code_cells(path) for node in ast.walk(ast.parse(source))]
 
 
-def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def checks(path: Path) -> int:
+    """Count the exercises that a notebook hands in."""
+    return sum(len(re.findall(r"^check[.(]", source, flags=re.M)) for source in code_cells(path))
+
+
+def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a copy of a notebook in a folder, in its stated time, and return all that it printed."""
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
+        (folder / name).mkdir()
+        monkeypatch.setenv(name, str(folder / name))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    copy = Path(shutil.copy(path, tmp_path))
+    monkeypatch.setenv("CASCADE_LAB_CACHE", str(folder))  # a developer's own record stays out of it
+    copy = Path(shutil.copy(path, folder))
     notebook = nbformat.read(copy, as_version=4)
     stated = notebook.metadata["cascade_lab"]["seconds"]
     begin = time.perf_counter()
@@ -49,13 +56,30 @@ def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest
         notebook,
         timeout=3 * stated,
         kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
     taken = time.perf_counter() - begin
     # A hanging cell can pass for an executed one (jupyter/nbclient#312), so the clock is asked too.
     assert taken <= 3 * stated, f"took {taken:.1f} s, the notebook states {stated} s"
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1)), "not every cell ran"
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CASCADE_LAB_SOLUTIONS", raising=False)
+    printed = run(path, tmp_path, monkeypatch)
+    assert printed.count("not attempted yet") == checks(path)
+    assert not (tmp_path / "cascade_lab" / "exercises.json").exists()
+
+
+def test_every_exercise_can_be_solved(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if not checks(path):
+        return  # it was run once already
+    monkeypatch.setenv("CASCADE_LAB_SOLUTIONS", "1")
+    printed = run(path, tmp_path, monkeypatch)
+    assert len(re.findall(r"right, all \d+ cases pass", printed)) == checks(path)
 
 
 def test_stores_no_outputs(path: Path):
@@ -71,9 +95,20 @@ def test_is_small_and_names_the_plain_kernel(path: Path):
     assert "widgets" not in metadata
 
 
-def test_defines_nothing(path: Path):
-    defined = [n for n in nodes(path) if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert not defined, f"{[n.name for n in defined]} belongs into the library"
+def test_defines_nothing_but_answers(path: Path):
+    """A function stands only in a cell tagged "exercise", blank, and is handed in by the same cell."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        tree = ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)]
+        defined = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        if "exercise" not in cell.metadata.get("tags", []):
+            assert not defined, f"{[node.name for node in defined]} belongs into the library"
+            continue
+        (answer,) = defined
+        assert answer.name.startswith("my_") and [ast.unparse(line) for line in answer.body] == ["return ..."]
+        assert cell.source.rstrip().endswith(f"check.{answer.name.removeprefix('my_')}({answer.name})")
 
 
 def test_uses_no_banned_widget(path: Path):
