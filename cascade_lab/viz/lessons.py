@@ -50,6 +50,7 @@ def draw_overlaps(pairs: Sequence[tuple[Box, Box]]) -> Figure:
         )
         axes.tick_params(labelsize=8, colors=FAINT)
         axes.xaxis.set_ticks_position("top")
+        axes.locator_params(nbins=6, integer=True)
     return figure
 
 

@@ -125,6 +125,13 @@ def test_without_a_place_to_write_memory_remembers(tmp_path: Path, monkeypatch: 
     assert record.green() == {"09.1"} and Record().green() == set()
 
 
+def test_a_record_that_is_put_back_does_not_make_a_session_forget():
+    record = Record()
+    record.add("09.1")
+    record_file().write_text('{"green": ["09.2"]}')
+    assert record.green() == {"09.1", "09.2"}
+
+
 def test_solutions_stand_in_and_leave_the_record_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

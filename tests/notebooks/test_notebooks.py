@@ -76,7 +76,7 @@ def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_every_exercise_can_be_solved(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if not checks(path):
-        return  # it was run once already
+        pytest.skip("it has no exercises, and runs above")
     monkeypatch.setenv("CASCADE_LAB_SOLUTIONS", "1")
     printed = run(path, tmp_path, monkeypatch)
     assert len(re.findall(r"right, all \d+ cases pass", printed)) == checks(path)
