@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -31,8 +32,17 @@ def reveal(thing: Callable[..., Any], around: str = "") -> None:
             f"{name} has no line with {around!r}; read it whole with print(inspect.getsource({name}))"
         )
     begin = max(0, min(places[0] - MOST_LINES // 2, len(lines) - MOST_LINES))
+    if begin and (body := _docstring_end(lines)) <= places[0]:
+        begin = max(begin, body)  # no end of a docstring whose beginning is cut off
     shown = textwrap.dedent("".join(lines[begin : begin + MOST_LINES])).splitlines()
     print(f"{thing.__module__}:{first + places[0]}  {name}")
     width = len(str(first + len(lines)))
     for number, line in enumerate(shown, start=first + begin):
         print(f"{number:{width}}  {line}".rstrip())
+
+
+def _docstring_end(lines: list[str]) -> int:
+    """Return how many lines a function or class takes up to the end of its docstring; 0 without one."""
+    thing: Any = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    first = thing.body[0] if isinstance(thing, ast.FunctionDef | ast.ClassDef) else None
+    return (first.end_lineno or 0) if first and ast.get_docstring(thing) else 0

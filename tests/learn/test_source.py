@@ -9,6 +9,7 @@ import cascade_lab.ops.boxes as boxes
 from cascade_lab.errors import InputError
 from cascade_lab.heads.cascade import CascadeConfig, Stage
 from cascade_lab.learn import reveal
+from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.ops.masks import sample_mask
 
 
@@ -37,6 +38,14 @@ def test_shows_lines_of_the_file_under_their_numbers(thing, around: str, capsys:
     assert 3 < len(shown) <= 15 and number in [at for at, _ in shown]
     for at, line in shown:
         assert (line or "").strip() == text[at - 1].strip()
+
+
+def test_a_cut_leaves_no_half_of_a_docstring(capsys: pytest.CaptureFixture[str]):
+    reveal(decode_deltas, around=".exp()")
+    body = capsys.readouterr().out.splitlines()[1:]
+    assert "at_least_float32(deltas)" in body[0] and not any('"""' in line for line in body)
+    reveal(decode_deltas, around="broadcasts against")  # in the docstring itself
+    assert any('"""' in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_method_is_found_by_its_full_name(capsys: pytest.CaptureFixture[str]):
