@@ -47,7 +47,7 @@ def test_commands_exist():
 @pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[1])
 def test_options_exist(words: list[str]):
-    recipe = words[2:3] if words[1] == "train" else []
-    shown = help_of(words[1], *recipe)
+    of_what = words[2:3] if words[1] in ("train", "weights") else []  # their help is that of the next word
+    shown = help_of(words[1], *of_what)
     missing = [word for word in words if word.startswith("--") and word not in shown]
     assert not missing, f"`cascade-lab {words[1]} --help` lacks {missing}: mend README.md"
