@@ -26,7 +26,7 @@ from torch import Tensor
 # the smallest error. Tiles of four use all, tiles of three all but EXTRA: one transformed filter serves both.
 SHARED, EXTRA = (0.0, -1.0, 1.0, 0.5), -2.0
 POINTS = len(SHARED) + 2  # infinity comes fifth, EXTRA last
-AT_ONCE = 2**20  # numbers of the transformed input: they stay in a processor's cache
+AT_ONCE = 2**21  # numbers of the transformed input: they stay in a processor's cache
 
 
 def winograd_conv3x3(maps: Tensor, weight: Tensor) -> Tensor:
@@ -120,34 +120,36 @@ class _Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, maps: Tensor, weight: Tensor) -> Tensor:
+        maps = maps.contiguous()
         ctx.save_for_backward(maps, weight)
         rows, columns = _sides(maps)
         filters = _filters(weight, rows, columns).transpose(2, 3).contiguous()  # (6, 6, C, O)
         output = maps.new_empty(*maps.shape[:3], len(weight))
         read, made = Room(maps), Room(maps)
         for part in _parts(maps, rows, columns):
-            spread = read.both(rows.spread, columns.spread, maps[:, :, part])
+            spread = read.spread(rows.spread, columns.spread, maps[:, :, part])
             product = made.take(*spread.shape[:3], len(weight))
             for point, (lines, sums) in _lines(rows, columns, spread, product):
                 torch.bmm(lines, filters[point], out=sums)
-            output[:, :, part] = read.both(rows.collect, columns.collect, product)
+            made.collect(rows.collect, columns.collect, product, output[:, :, part])
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
+        grad = grad.contiguous()
         maps, weight = ctx.saved_tensors
         rows, columns = _sides(maps)
         filters = _filters(weight, rows, columns)  # (6, 6, O, C)
         grad_filters, grad_maps = torch.zeros_like(filters), torch.empty_like(maps)
         read, given = Room(maps), Room(maps)
         for part in _parts(maps, rows, columns):
-            spread = read.both(rows.spread, columns.spread, maps[:, :, part])
-            product = given.both(rows.collect.T, columns.collect.T, grad[:, :, part])
+            spread = read.spread(rows.spread, columns.spread, maps[:, :, part])
+            product = given.spread(rows.collect.T, columns.collect.T, grad[:, :, part])
             for point, (lines, sums) in _lines(rows, columns, spread, product):
                 grad_filters[point].baddbmm_(sums.transpose(1, 2), lines)
                 torch.bmm(sums, filters[point], out=lines)  # what was read is not needed any more
-            grad_maps[:, :, part] = given.both(rows.spread.T, columns.spread.T, spread)
+            read.collect(rows.spread.T, columns.spread.T, spread, grad_maps[:, :, part])
         grad_weight = torch.einsum("pi,qj,pqoc->ocij", rows.filter, columns.filter, grad_filters)
         return grad_maps, grad_weight
 
@@ -156,24 +158,34 @@ class Room:
     """Memory that is asked for once and used for part after part: fresh pages cost more than the products."""
 
     def __init__(self, like: Tensor) -> None:
-        self._half = self._whole = like.new_empty(0)
+        self._half, self._whole = like.new_empty(0), like.new_empty(0)
 
     def take(self, *shape: int) -> Tensor:
-        """Return a tensor of this shape, valid until the next call."""
+        """Return a tensor of this shape, valid until the next call of this or ``spread``."""
         if self._whole.numel() < prod(shape):
             self._whole = self._whole.new_empty(prod(shape))
         return self._whole[: prod(shape)].view(shape)
 
-    def both(self, rows: Tensor, columns: Tensor, maps: Tensor) -> Tensor:
-        """Apply a matrix (A, H) to the rows, and one (B, W) to the columns, of (H, W, R, C): (A, B, R, C)."""
+    def spread(self, rows: Tensor, columns: Tensor, maps: Tensor) -> Tensor:
+        """Apply matrices (B, W) to the columns, then (A, H) to the rows, of (H, W, R, C): (A, B, R, C)."""
         h, w, r, c = maps.shape
-        size = len(rows) * w * r * c
-        if self._half.numel() < size:
-            self._half = self._half.new_empty(size)
-        half = torch.mm(rows, maps.reshape(h, -1), out=self._half[:size].view(len(rows), -1))
-        whole = self.take(len(rows), len(columns), r * c)
-        torch.bmm(columns.expand(len(rows), -1, -1), half.view(len(rows), w, r * c), out=whole)
-        return whole.view(len(rows), len(columns), r, c)
+        half = self._take_half(h, len(columns), r * c)
+        torch.bmm(columns.expand(h, -1, -1), maps.view(h, w, r * c), out=half)
+        whole = self.take(len(rows), len(columns), r, c)
+        torch.mm(rows, half.view(h, -1), out=whole.view(len(rows), -1))
+        return whole
+
+    def collect(self, rows: Tensor, columns: Tensor, products: Tensor, output: Tensor) -> None:
+        """Apply matrices (H, A) to the rows, then (W, B) to the columns, of (A, B, R, C), into ``output``."""
+        a, b, r, c = products.shape
+        half = self._take_half(len(rows), b, r * c)
+        torch.mm(rows, products.view(a, -1), out=half.view(len(rows), -1))
+        torch.bmm(columns.expand(len(rows), -1, -1), half, out=output.view(len(rows), -1, r * c))
+
+    def _take_half(self, *shape: int) -> Tensor:
+        if self._half.numel() < prod(shape):
+            self._half = self._half.new_empty(prod(shape))
+        return self._half[: prod(shape)].view(shape)
 
 
 def _sides(maps: Tensor) -> tuple[Side, Side]:
