@@ -152,6 +152,15 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
     }
 }
 
+// dL/dx at the four corners of point k.
+template <typename A, int V, int P>
+__device__ inline void tell(const Floats<A, V>& grad, A* upper, int next, int next_line,
+                            const CornerWeights<A, P>& weight, int k) {
+    A* lower = upper + next_line;
+    grad.scaled_add_to(upper, weight.upper_left[k]), grad.scaled_add_to(upper + next, weight.upper_right[k]);
+    grad.scaled_add_to(lower, weight.lower_left[k]), grad.scaled_add_to(lower + next, weight.lower_right[k]);
+}
+
 // The chain rule through the same sum, point by point: first what the pixels say, then what they are told.
 // grad_input is added to, so it must start as zeros. Unless all points are worked out together, grad_logits keeps
 // dL/dm until the whole softmax is known; so both are of the type of the sums.
@@ -182,28 +191,24 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         sampling_points(layout, place, offset, first, x_position, y_position);
         const Axis<A, P> x(x_position, A(layout.width)), y(y_position, A(layout.height));
         const Wholes<P> left(x.before, step), above(y.before, 1);
-        const F m = modulation(logits, first, place.points);
-        const CornerWeights<A, P> weight(m, x, y);
-        const auto tell = [&](const C& grad, A* picture, int k) {  // dL/dx at each corner
-            A* upper = picture + static_cast<long long>(above[k]) * line + left[k];
-            A* lower = upper + next_line;
-            watch("add", first + k, upper, lower + next);
-            grad.scaled_add_to(upper, weight.upper_left[k]), grad.scaled_add_to(upper + next, weight.upper_right[k]);
-            grad.scaled_add_to(lower, weight.lower_left[k]), grad.scaled_add_to(lower + next, weight.lower_right[k]);
-        };
+        F m;
+        if (IN_ONE_LOOP) m = modulation(logits, first, place.points);
         CornerDots<A, V, P> dots;  // dL/dy . x at each corner
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
             const T* picture = input + place.at_input + channel;
             A* told = grad_input + place.at_input + channel;
+            const CornerWeights<A, P> weight(m, x, y);
             UNROLL
             for (int k = 0; k < count; ++k) {
                 const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
                 const T* lower = upper + next_line;
                 dots.add(k, grad, C::load(upper), C::load(upper + next), C::load(lower), C::load(lower + next));
-                if (IN_ONE_LOOP) tell(grad, told, k);
+                A* at = told + static_cast<long long>(above[k]) * line + left[k];
+                if (IN_ONE_LOOP) tell(grad, at, next, next_line, weight, k);
             }
         }
+        if (!IN_ONE_LOOP) m = modulation(logits, first, place.points);
         F d_ul, d_ur, d_ll, d_lr;  // from upper left to lower right
         dots.read(d_ul, d_ur, d_ll, d_lr);
         const F on_top = x.share_before() * d_ul + x.share_after() * d_ur;
@@ -224,8 +229,13 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
             A* told = grad_input + place.at_input + channel;
+            const CornerWeights<A, P> weight(m, x, y);
             UNROLL
-            for (int k = 0; k < count; ++k) tell(grad, told, k);
+            for (int k = 0; k < count; ++k) {
+                A* at = told + static_cast<long long>(above[k]) * line + left[k];
+                watch("add", first + k, at, at + next_line + next);
+                tell(grad, at, next, next_line, weight, k);
+            }
         }
     }
     if (RULE != SOFTMAX || !writes) return;
