@@ -7,15 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from cascade_lab.ops.boxes import mirror as mirror_boxes
 from cascade_lab.structures import Instances
 
 
 def mirror(image: Tensor, targets: Instances) -> tuple[Tensor, Instances]:
     """Mirror left to right: x1' = W - x2, x2' = W - x1."""
-    x1, y1, x2, y2 = targets.boxes.unbind(1)
-    width = targets.image_size[1]
     masks = None if targets.masks is None else targets.masks.flip(2)
-    boxes = torch.stack((width - x2, y1, width - x1, y2), dim=1)
+    boxes = mirror_boxes(targets.boxes, targets.image_size[1])
     return image.flip(2), replace(targets, boxes=boxes, masks=masks)
 
 
