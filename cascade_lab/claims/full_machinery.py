@@ -46,10 +46,10 @@ class Options:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.seeds:
-            raise InputError(
-                f"option --steps: {self.steps} must be 1 or more, and --seeds name at least one seed"
-            )
+        if self.steps < 1:
+            raise InputError(f"option --steps: {self.steps} must be 1 or more")
+        if not self.seeds:
+            raise InputError("option --seeds: names none; name at least one, such as --seeds 0 1 2")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -107,9 +107,8 @@ def arrange(found: Mapping[Any, Any]) -> tuple[dict[str, Tensor], dict[str, str]
 def _pick(content: Mapping[str, Any]) -> tuple[Any, str]:
     """Return the dict that should hold the tensors, and where it was."""
     if "state_dict" in content:
-        return content[
-            "state_dict"
-        ], "in a safetensors file" if "__metadata__" in content else "under state_dict"
+        place = "in a safetensors file" if "__metadata__" in content else "under state_dict"
+        return content["state_dict"], place
     if "model" in content:
         return content["model"], "under model"
     if isinstance(content.get("detector"), dict):
