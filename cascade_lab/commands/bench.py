@@ -1,4 +1,4 @@
-"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader|model``."""
+"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader|model|full_size``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from cascade_lab.commands import (
     bench_backbone,
     bench_dcnv3,
+    bench_full_size,
     bench_loader,
     bench_model,
     bench_roi_align,
@@ -33,6 +34,8 @@ USAGE = """usage: cascade-lab bench WHAT [options]
   training       a step of `make demo` (CPU): our kernels, grid_sample and torchvision
   loader         reading and changing pictures as the published recipes do (CPU): pictures a second
   model          whole detectors beside torchvision's Mask R-CNN: forward, bfloat16, training step
+  full_size      InternImage-L and -XL on a CPU: one picture, one training step; its options: --picture FILE,
+                 --output FOLDER, --threads N
   --device D     cpu or cuda (default: cpu)
   --json         rows and machine as JSON
   --output FILE  dcnv3 only: draw the ratios, as PNG or SVG
@@ -44,7 +47,7 @@ USAGE = """usage: cascade-lab bench WHAT [options]
 The kernels are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
 them less; on a GPU they are between CUDA events, with the bandwidth of a copy beside them."""
 
-WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader", "model")
+WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader", "model", "full_size")
 
 
 class Column(NamedTuple):
@@ -95,6 +98,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(named) != 1 or named[0] not in WHAT:
         near = difflib.get_close_matches(" ".join(named), WHAT, n=1, cutoff=0.3) or WHAT
         raise InputError(f"arguments: name one thing to measure, such as {' or '.join(near)}")
+    if named[0] == "full_size":
+        return bench_full_size.main(rest)
     (options,) = override((BenchOptions(),), rest)
     if options.output and named[0] != "dcnv3":
         raise InputError(f"option --output: {named[0]} draws nothing; leave it out")

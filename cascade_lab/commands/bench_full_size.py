@@ -1,6 +1,6 @@
 """The published giants on this machine's CPU: a picture through L and XL, and training steps of L.
 
-    python -m cascade_lab.commands.bench_full_size --picture FILE --output FOLDER
+    cascade-lab bench full_size --picture FILE --output FOLDER
 
 Every part runs in a process of its own, so that its peak of memory is its own. The weights are random: the
 detections that are drawn show that the whole of the model ran, not that it finds anything.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import resource
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +48,10 @@ class Options:
     output: str = "runs/full_size"
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise InputError(f"option --threads: {self.threads} must be 1 or more")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run everything, print JSON, leave one drawing for each model; return the exit code."""
@@ -55,20 +59,26 @@ def main(arguments: Sequence[str]) -> int:
     if options.picture and not Path(options.picture).is_file():
         raise InputError(f"option --picture: {options.picture} is no file; leave it out for drawn shapes")
     folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"option --output: {folder} cannot be made ({error.strerror}); name another"
+        ) from error
     rows = []
-    with tqdm(total=4, disable=None, desc="full size", unit="part") as bar:
+    with (
+        tempfile.TemporaryDirectory(prefix="cascade-lab-") as scratch,
+        tqdm(total=4, disable=None, desc="full size", unit="part") as bar,
+    ):
         for name in (LARGE, EXTRA_LARGE):
             rows.append(alone(infer, name, options.picture, str(folder / f"{name}.png"), options.threads))
             bar.update()
-        for checkpointing in (False, True):
-            file = str(folder / f"gradients_{checkpointing}.pt")
-            rows.append(alone(train, LARGE, checkpointing, file, options.threads))
+        gradients = [Path(scratch) / f"{kind}.pt" for kind in ("plain", "checkpointed")]
+        for checkpointing, file in zip((False, True), gradients, strict=True):
+            rows.append(alone(train, LARGE, checkpointing, str(file), options.threads))
             bar.update()
-    plain, again = (folder / f"gradients_{kind}.pt" for kind in (False, True))
-    found = {"rows": rows, "largest_gradient_difference": difference(plain, again), "machine": machine("cpu")}
-    for file in (plain, again):
-        file.unlink()
+        apart = difference(*gradients)
+    found = {"rows": rows, "largest_gradient_difference": apart, "machine": machine("cpu")}
     print(json.dumps(found, indent=1))
     return 0
 
@@ -157,11 +167,3 @@ def _row(name: str, what: str, wall: float, cpu: float) -> dict[str, Any]:
 def _peak() -> float:
     """Return the largest memory that this process has held, in GiB."""
     return short(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        print(f"bench_full_size: {error}", file=sys.stderr)
-        sys.exit(2)
