@@ -152,10 +152,10 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
     }
 }
 
-// dL/dx at the four corners of point k.
+// Scatter dL/dx: the gradient, times what they count, to the four corners of point k.
 template <typename A, int V, int P>
-__device__ inline void tell(const Floats<A, V>& grad, A* upper, int next, int next_line,
-                            const CornerWeights<A, P>& weight, int k) {
+__device__ inline void scatter(const Floats<A, V>& grad, A* upper, int next, int next_line,
+                               const CornerWeights<A, P>& weight, int k) {
     A* lower = upper + next_line;
     grad.scaled_add_to(upper, weight.upper_left[k]), grad.scaled_add_to(upper + next, weight.upper_right[k]);
     grad.scaled_add_to(lower, weight.lower_left[k]), grad.scaled_add_to(lower + next, weight.lower_right[k]);
@@ -197,15 +197,15 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
             const T* picture = input + place.at_input + channel;
-            A* told = grad_input + place.at_input + channel;
+            A* target = grad_input + place.at_input + channel;
             const CornerWeights<A, P> weight(m, x, y);
             UNROLL
             for (int k = 0; k < count; ++k) {
                 const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
                 const T* lower = upper + next_line;
                 dots.add(k, grad, C::load(upper), C::load(upper + next), C::load(lower), C::load(lower + next));
-                A* at = told + static_cast<long long>(above[k]) * line + left[k];
-                if (IN_ONE_LOOP) tell(grad, at, next, next_line, weight, k);
+                A* at = target + static_cast<long long>(above[k]) * line + left[k];
+                if (IN_ONE_LOOP) scatter(grad, at, next, next_line, weight, k);
             }
         }
         if (!IN_ONE_LOOP) m = modulation(logits, first, place.points);
@@ -228,13 +228,13 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         if (IN_ONE_LOOP) continue;
         for (int channel = place.lane * V; place.exists && channel < place.channels; channel += LANES * V) {
             const C grad = C::load(grad_output + place.at_output + channel);
-            A* told = grad_input + place.at_input + channel;
+            A* target = grad_input + place.at_input + channel;
             const CornerWeights<A, P> weight(m, x, y);
             UNROLL
             for (int k = 0; k < count; ++k) {
-                A* at = told + static_cast<long long>(above[k]) * line + left[k];
+                A* at = target + static_cast<long long>(above[k]) * line + left[k];
                 watch("add", first + k, at, at + next_line + next);
-                tell(grad, at, next, next_line, weight, k);
+                scatter(grad, at, next, next_line, weight, k);
             }
         }
     }
