@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cascade_lab.errors import InputError
-from cascade_lab.learn.chapter_01 import CHAPTER_01
+from cascade_lab.learn.chapters import EXERCISES
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.learn.record import Record
@@ -101,6 +101,6 @@ class Check:
         return list(self._desk.names)
 
 
-_DESK = Desk(CHAPTER_01, Record())
+_DESK = Desk(EXERCISES, Record())
 check = Check(_DESK)
 hint, solution, progress = _DESK.hint, _DESK.solution, _DESK.progress

@@ -10,11 +10,12 @@ from cascade_lab.errors import InputError
 from cascade_lab.recipes.plain import diff, flatten, from_dict, to_dict
 from cascade_lab.recipes.published import cascade_1x, cascade_3x, mask_rcnn, own_cascade
 from cascade_lab.recipes.recipe import Recipe
-from cascade_lab.recipes.small import micro, nano
+from cascade_lab.recipes.small import micro, nano, pico
 
-__all__ = ["RECIPES", "Recipe", "diff", "flatten", "from_dict", "micro", "nano", "recipe", "to_dict"]
+__all__ = ["RECIPES", "Recipe", "diff", "flatten", "from_dict", "micro", "nano", "pico", "recipe", "to_dict"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "pico": pico,
     "nano": nano,
     "micro": micro,
     **{f"mask_rcnn_internimage_{s}_fpn_{n}x_coco": partial(mask_rcnn, s, n) for s in "tsb" for n in (1, 3)},

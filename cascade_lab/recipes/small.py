@@ -57,6 +57,22 @@ def nano() -> Recipe:
     )
 
 
+def pico() -> Recipe:
+    """Return the model of the course: nano at a third of its size, which fits into the package."""
+    plain = nano().detector
+    return replace(
+        nano(),
+        name="pico",
+        detector=replace(
+            plain,
+            backbone=replace(TINY, channels=16, groups=(2, 4, 8, 16)),
+            pyramid_channels=32,
+            cascade=replace(SMALL_CASCADE, box_head=replace(SMALL_CASCADE.box_head, fc_channels=64)),
+        ),
+        schedule=replace(nano().schedule, steps=4000),
+    )
+
+
 def micro() -> Recipe:
     """Return the recipe for real pictures on a laptop; ``fit.py`` sets what depends on the pictures."""
     augment = AugmentConfig(colour=0.3, min_visible=0.3)

@@ -8,15 +8,9 @@ const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the networ
 const MOST_LABELS = 14; // more than this on the picture and nobody can read any
 const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
 const BINS = 20;
+const TRAITS = ["picture", "position", "threshold", "show_masks", "show_targets", "class_filter", "selected"];
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
-
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const floats = (bytes) => new Float32Array(slice(bytes));
-const integers = (bytes) => new Int32Array(slice(bytes));
-const slice = (bytes) => bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-const two = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
 function decode(raw) {
   const labels = integers(raw.labels);
@@ -41,15 +35,6 @@ function boxAt(view, box, position) {
   return [0, 1, 2, 3].map((i) => view.boxes[a + i] * (1 - t) + view.boxes[b + i] * t);
 }
 
-function iou(a, b) {
-  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
-  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
-  const overlap = Math.max(width, 0) * Math.max(height, 0);
-  const area = (c) => Math.max(c[2] - c[0], 0) * Math.max(c[3] - c[1], 0);
-  const union = area(a) + area(b) - overlap;
-  return union > 0 ? overlap / union : 0;
-}
-
 function targetOf(view, box) {
   const index = view.targetIndex[box];
   return index < 0 ? null : view.targets.subarray(index * 4, index * 4 + 4);
@@ -62,11 +47,6 @@ function iouAt(view, box, position) {
 
 // A score exists only at a stage, so between two stages the nearer one speaks.
 const scoreAt = (view, box, position) => view.scores[Math.round(position) * view.count + box];
-
-function mean(values) {
-  const known = values.filter(Number.isFinite);
-  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
-}
 
 function place(view, position) {
   const low = Math.floor(position), share = Math.round((position - low) * 100);
@@ -95,25 +75,6 @@ function verdict(view, box) {
 }
 
 // ---------------------------------------------------------------- elements
-
-function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "line", "rect", "text"].includes(tag);
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== undefined) node.setAttribute(name, value === true ? "" : value);
-  }
-  // JupyterLab takes arrow keys and letters from whatever has the focus, unless that very element says no.
-  if (["input", "select", "button", "canvas", "summary"].includes(tag)) node.dataset.lmSuppressShortcuts = "true";
-  node.append(...children);
-  return node;
-}
-
-function swatch(style) {
-  return make("svg", { width: 32, height: 12, "aria-hidden": "true", class: "cv-swatch" },
-    make("rect", { width: 32, height: 12, rx: 3, fill: "#2b2b2b" }), // dark in both themes, as on the picture
-    make("line", { x1: 3, x2: 29, y1: 6, y2: 6, stroke: style.color, "stroke-width": 2.5, "stroke-dasharray": style.dash.join(" ") || "none" }));
-}
 
 // One stage's IoUs as a row of bars from 0 to 1, with a line at their mean.
 function histogram(values, style) {
@@ -184,17 +145,6 @@ function drawMask(context, view, box, position, corners, alpha, blend) {
   context.globalAlpha = 1;
 }
 
-// Scaling a picture well takes longer than all the rest of a frame, so it is done once per canvas size.
-function scaledPicture(view, bitmap, { width, height }) {
-  if (view.scaled?.width !== width || view.scaled.height !== height) {
-    view.scaled = Object.assign(document.createElement("canvas"), { width, height });
-    const context = view.scaled.getContext("2d");
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, 0, 0, width, height);
-  }
-  return view.scaled;
-}
-
 // An empty canvas with half the dots each way, where a hundred masks cost a quarter of the time.
 function coarseLayer({ width, height }, dense) {
   coarseLayer.canvas ??= document.createElement("canvas");
@@ -202,46 +152,6 @@ function coarseLayer({ width, height }, dense) {
   const context = coarseLayer.canvas.getContext("2d");
   context.setTransform(dense / 2, 0, 0, dense / 2, 0, 0);
   return context;
-}
-
-// Boxes in one style: a dark rim first, so that the colour can be seen on any picture.
-function strokeBoxes(context, boxes, { color, dash }, width, alpha = 1) {
-  if (!boxes.length) return;
-  context.globalAlpha = alpha;
-  context.beginPath();
-  for (const [x1, y1, x2, y2] of boxes) context.rect(x1, y1, x2 - x1, y2 - y1);
-  context.setLineDash([]);
-  context.strokeStyle = "rgba(0, 0, 0, 0.55)";
-  context.lineWidth = width + 2;
-  context.stroke();
-  context.setLineDash(dash);
-  context.strokeStyle = color;
-  context.lineWidth = width;
-  context.stroke();
-  context.setLineDash([]);
-  context.globalAlpha = 1;
-}
-
-function tag(context, text, x, y, color) {
-  const width = context.measureText(text).width + 13;
-  context.fillStyle = "rgba(0, 0, 0, 0.78)";
-  context.fillRect(x, y, width, 18);
-  context.fillStyle = color;
-  context.fillRect(x, y, 4, 18);
-  context.fillStyle = "#fff";
-  context.fillText(text, x + 8, y + 9.5);
-}
-
-// Put a label above its box, else below, else inside, wherever it covers no other label.
-function labelSpot(context, text, [x1, y1, , y2], size, taken) {
-  const width = context.measureText(text).width + 13;
-  const x = clamp(x1 - 1, 0, size[0] - width);
-  const free = (y) => y >= 0 && y + 18 <= size[1] &&
-    !taken.some((r) => x < r[0] + r[2] && r[0] < x + width && y < r[1] + 18 && r[1] < y + 18);
-  const y = [y1 - 20, y2 + 2, y1 + 2, y2 - 20].find(free);
-  if (y === undefined) return null;
-  taken.push([x, y, width]);
-  return [x, y];
 }
 
 function drawTrail(context, view, box, scale) {
@@ -280,27 +190,20 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   const view = () => views[get("picture")];
   const position = () => clamp(get("position"), 0, view().stages);
-  let hovered = -1, playing = 0, frame = 0, saving = 0, shown = [], panelKey = "", alive = true;
-
-  function put(values) {
-    for (const [name, value] of Object.entries(values)) model.set(name, value);
-    clearTimeout(saving); // the kernel hears of it when the hand rests, not at every step
-    saving = setTimeout(() => model.save_changes(), 150);
-    schedule();
-  }
+  let hovered = -1, playing = 0, shown = [], panelKey = "";
 
   const moveTo = (value) => put({ position: Math.round(clamp(value, 0, view().stages) * 1000) / 1000 });
   const select = (box) => put({ selected: box });
 
   // ---- elements, top to bottom
-  const source = make("span", { class: "cv-source" });
-  const pictures = make("div", { class: "cv-pictures", role: "group", "aria-label": "Picture" });
-  const canvas = make("canvas", { tabindex: 0, class: "cv-canvas", role: "application", "aria-roledescription": "picture" });
-  const stageBox = make("div", { class: "cv-picture" }, canvas);
-  const status = make("div", { class: "cv-status", "aria-hidden": "true" });
-  const playButton = make("button", { type: "button", class: "cv-play", onclick: () => (playing ? pause() : play()) });
+  const source = make("span", { class: "cl-source" });
+  const pictures = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" });
+  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const stageBox = make("div", { class: "cl-picture" }, canvas);
+  const status = make("div", { class: "cl-status", "aria-hidden": "true" });
+  const playButton = make("button", { type: "button", class: "cl-play", onclick: () => (playing ? pause() : play()) });
   const slider = make("input", {
-    type: "range", min: 0, step: STEP, class: "cv-slider", "aria-label": "Stage",
+    type: "range", min: 0, step: STEP, class: "cl-slider", "aria-label": "Stage",
     oninput: () => { pause(); moveTo(Number(slider.value)); },
   });
   const ticks = make("div", { class: "cv-ticks" });
@@ -321,32 +224,31 @@ function render({ model, el }) {
   const chooser = make("select", { "aria-label": "Box to follow", onchange: () => select(Number(chooser.value)) });
   const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => walk(step) }, text);
   const story = make("div", { class: "cv-story" });
-  const live = make("div", { class: "cv-hidden", "aria-live": "polite" });
+  const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cv-help" }, make("summary", {}, "Keyboard"), make("ul", {},
+  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
     make("li", {}, key("Tab"), " goes from control to control, ", key("←"), key("→"), " move the boxes (on slider and picture)"),
     make("li", {}, key("0"), " proposals, ", key("1"), " … stage 1 …, ", key("Page ↑"), key("Page ↓"), " one stage, ", key("Space"), " play (on slider and picture)"),
     make("li", {}, key("N"), key("P"), " or ", key("↓"), key("↑"), " on the picture: next or previous box, ", key("Esc"), " no box"),
     make("li", {}, key("M"), " masks, ", key("G"), " ground truth")));
-  const root = make("section", { class: "cascade-viewer", "aria-label": "Cascade viewer", onkeydown: onKey },
-    make("div", { class: "cv-head" }, pictures, source),
-    make("div", { class: "cv-body" },
+  const root = make("section", { class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: onKey },
+    make("div", { class: "cl-head" }, pictures, source),
+    make("div", { class: "cl-body" },
       make("div", { class: "cv-left" }, stageBox, status,
         make("div", { class: "cv-transport" }, playButton, make("div", { class: "cv-track" }, slider, ticks)),
-        make("div", { class: "cv-tools" }, masksLabel, targetsLabel,
+        make("div", { class: "cl-tools" }, masksLabel, targetsLabel,
           make("label", {}, "class ", classes),
           make("label", { class: "cv-least" }, "final score ≥ ", threshold, thresholdValue)), help),
       make("div", { class: "cv-panel" }, summary, rows,
         make("div", { class: "cv-choose" }, make("h3", {}, "Follow one box"),
           arrow("‹", "Previous box", -1), chooser, arrow("›", "Next box", 1)), story)), live);
   el.replaceChildren(root);
+  const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
 
   // ---- pictures: decoded from their bytes once
   const bitmaps = views.map(() => null);
   views.forEach(async (one, index) => {
-    const png = one.picture.getUint8(0) === 0x89;
-    const blob = new Blob([slice(one.picture)], { type: png ? "image/png" : "image/jpeg" });
-    bitmaps[index] = await createImageBitmap(blob);
+    bitmaps[index] = await decodePicture(one.picture);
     const thumbnail = pictures.children[index]?.querySelector("canvas");
     thumbnail?.getContext("2d").drawImage(bitmaps[index], 0, 0, thumbnail.width, thumbnail.height);
     schedule();
@@ -356,7 +258,7 @@ function render({ model, el }) {
       const thumbnail = document.createElement("canvas");
       Object.assign(thumbnail, { height: 96, width: Math.round((96 * one.size[1]) / one.size[0]) });
       pictures.append(make("button", {
-        type: "button", class: "cv-thumbnail", "aria-label": one.name,
+        type: "button", class: "cl-thumbnail", "aria-label": one.name,
         onclick: () => { pause(); put({ picture: index, selected: -1 }); },
       }, thumbnail, make("span", {}, one.name)));
     });
@@ -443,7 +345,7 @@ function render({ model, el }) {
       const t = Math.min((passed - done * (MOVE_MS + HOLD_MS)) / MOVE_MS, 1);
       const next = low + done + t * t * (3 - 2 * t);
       moveTo(next);
-      playing = next < view().stages && alive ? requestAnimationFrame(run) : 0;
+      playing = next < view().stages ? requestAnimationFrame(run) : 0;
       schedule();
     };
     playing = requestAnimationFrame(run);
@@ -456,13 +358,8 @@ function render({ model, el }) {
     schedule();
   }
 
-  // ---- painting: at most once a frame, whatever happened
-  function schedule() {
-    if (!frame && alive) frame = requestAnimationFrame(paint);
-  }
-
+  // ---- painting
   function paint() {
-    frame = 0;
     updateShown();
     paintCanvas();
     paintControls();
@@ -472,17 +369,7 @@ function render({ model, el }) {
 
   function paintCanvas() {
     const one = view(), at = position(), bitmap = bitmaps[get("picture")];
-    const room = stageBox.clientWidth || 480, tall = Math.min(560, innerHeight * 0.75);
-    const width = Math.max(Math.min(room, (tall * one.size[1]) / one.size[0]), 120);
-    const height = (width * one.size[0]) / one.size[1], dense = devicePixelRatio || 1;
-    if (canvas.width !== Math.round(width * dense) || canvas.height !== Math.round(height * dense)) {
-      Object.assign(canvas, { width: Math.round(width * dense), height: Math.round(height * dense) });
-      Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-    }
-    const context = canvas.getContext("2d", { alpha: false }), scale = width / one.size[1];
-    context.setTransform(dense, 0, 0, dense, 0, 0);
-    context.font = "12px system-ui, sans-serif";
-    context.textBaseline = "middle";
+    const { context, width, height, dense, scale } = fitCanvas(canvas, stageBox, one.size);
     if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
 
     const chosen = shown.includes(get("selected")) ? get("selected") : -1;
@@ -559,9 +446,9 @@ function render({ model, el }) {
     summary.textContent = compared ? `IoU of ${compared} ${compared === 1 ? "box" : "boxes"} at every stage` : "IoU at every stage: unknown";
     rows.replaceChildren(...one.styles.map((style, k) => make("div", { class: "cv-row" },
       make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], style),
-      make("span", { class: "cv-number" }, two(mean(wholes[k]))))),
+      make("span", { class: "cl-number" }, two(mean(wholes[k]))))),
       make("div", { class: "cv-row cv-scale", "aria-hidden": "true" }, make("span", {}),
-        make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cv-number" }, "mean")));
+        make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cl-number" }, "mean")));
     if (ticks.dataset.picture !== String(get("picture"))) paintTicks(one); // else a tick would lose the focus
     fillOptions(classes, [["", "all"], ...[...new Set(views.flatMap((v) => [...v.labels].map((label) => className(v, label))))].sort().map((name) => [name, name])], get("class_filter"));
     fillOptions(chooser, [[-1, shown.length ? "none" : "no box shown"], ...order().map((box) => [box, `${box + 1} · ${className(one, one.labels[box])} · ${two(one.finalScores[box])}`])], shown.includes(chosen) ? chosen : -1);
@@ -578,15 +465,10 @@ function render({ model, el }) {
     }, swatch(style), make("span", {}, style.name))));
   }
 
-  function fillOptions(select, options, value) {
-    select.replaceChildren(...options.map(([name, text]) => make("option", { value: name }, text)));
-    select.value = value;
-  }
-
   function paintStory(one, chosen) {
     if (chosen < 0 || !shown.includes(chosen)) {
       const why = chosen < 0 ? "Click a box in the picture, or press N, to follow it through the stages." : "The box you follow is hidden by the filters.";
-      story.replaceChildren(make("p", { class: "cv-hint" }, why));
+      story.replaceChildren(make("p", { class: "cl-hint" }, why));
       live.textContent = chosen < 0 ? "" : why;
       return;
     }
@@ -596,10 +478,10 @@ function render({ model, el }) {
       return fillRow(row, one, chosen, k);
     };
     const between = make("tr", { class: "cv-between" }, make("th", { scope: "row" }, "on screen"));
-    story.replaceChildren(make("p", { class: "cv-headline" }, headline(one, chosen)),
-      make("div", { class: "cv-scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...one.styles.map((_, k) => line(k)), fillRow(between, one, chosen, position())))),
+    story.replaceChildren(make("p", { class: "cl-headline" }, headline(one, chosen)),
+      make("div", { class: "cl-scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...one.styles.map((_, k) => line(k)), fillRow(between, one, chosen, position())))),
       make("p", { class: "cv-verdict" }, verdict(one, chosen)),
-      make("p", { class: "cv-hint" }, "The score of the proposal is its objectness; it has no class yet."));
+      make("p", { class: "cl-hint" }, "The score of the proposal is its objectness; it has no class yet."));
     live.textContent = `${headline(one, chosen)} ${verdict(one, chosen)}`;
   }
 
@@ -611,18 +493,10 @@ function render({ model, el }) {
     return row;
   }
 
-  const names = ["picture", "position", "threshold", "show_masks", "show_targets", "class_filter", "selected"];
-  names.forEach((name) => model.on(`change:${name}`, schedule));
-  const resize = new ResizeObserver(schedule);
-  resize.observe(stageBox);
   schedule();
   return () => {
-    alive = false;
     pause();
-    clearTimeout(saving);
-    cancelAnimationFrame(frame);
-    resize.disconnect();
-    names.forEach((name) => model.off(`change:${name}`, schedule));
+    stop();
   };
 }
 

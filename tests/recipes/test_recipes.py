@@ -113,7 +113,7 @@ def test_broken_recipes_are_refused_in_one_line():
         from_dict({**plain, "optim": None})
 
 
-LAPTOP = ("nano", "micro")
+LAPTOP = ("pico", "nano", "micro")
 
 
 @pytest.mark.parametrize("name", LAPTOP)
