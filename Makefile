@@ -1,5 +1,6 @@
 # demo      make pictures, train a small cascade, evaluate it, write a report (about 6 minutes)
 # lab       open the first notebook in JupyterLab
+# docs      build the course, the equations and the reference as a site of files
 # test      the quick tests        test-all  every test, slow and browser ones too
 # check     formatting, lint and types
 # gpu-day   on a machine with an NVIDIA GPU: all that needs one, in half an hour, and a report
@@ -9,13 +10,14 @@ PYTHON ?= python3
 DEMO_RUN ?= runs/demo
 DEMO_ARGS ?=
 GPU_REPORT ?= runs/gpu_day.html
+SITE ?= site
 
 BIN := .venv/bin
 # One thread: torch would otherwise fight over the cores with the tests' own processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -ra
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo lab test test-all check gpu-day clean
+.PHONY: demo lab docs test test-all check gpu-day clean
 
 # Called again after an interruption, the demo goes on from the last checkpoint. One thread: on an idle machine
 # two are 5 % faster (docs/log.md), on a busy one they wait for each other and are many times slower.
@@ -29,6 +31,9 @@ demo: .venv/.ready
 
 lab: .venv/.ready
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ip=127.0.0.1 $(ROOT_FLAG)
+
+docs: .venv/.ready
+	$(BIN)/python -m cascade_lab.commands.docs --output $(SITE)
 
 test: .venv/.ready
 	$(PYTEST) -m "not browser and not slow"

@@ -37,8 +37,8 @@ def run_together(script: str, *arguments: str, count: int = 2) -> list[str]:
     """Run a script in ``count`` processes until all have ended well; return what each printed.
 
     ``device`` and ``d`` (engine.distributed) are there when it begins, and the group is left when it ends.
-    The script is the body of a function: what it made, such as a wrapped model, which knows the group, is gone
-    before the group is.
+    The script is the body of a function: what it made, such as a wrapped model, which knows the group, is
+    gone before the group is.
     """
     head = "import sys, torch\nfrom cascade_lab.engine import distributed as d\ndevice = d.setup()\n"
     body = "def script():\n" + textwrap.indent(textwrap.dedent(script), "    ")

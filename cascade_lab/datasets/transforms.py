@@ -32,7 +32,7 @@ class CropFirst:
         sides: (least, most) pixels that height and width of the rectangle are drawn from, each by itself; a
             picture that is smaller than both is kept whole.
 
-    Source: DETR (Carion et al. 2020, section 4); sizes as in the official 3x configs.
+    Source: Carion et al. 2020, DETR, section 4; sizes as in the official 3x configs.
     """
 
     probability: float = 0.0

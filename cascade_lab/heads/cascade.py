@@ -3,7 +3,7 @@
     f(x, b) = f_T o f_{T-1} o ... o f_1 (x, b)                               (Cascade R-CNN, eq. 7)
 
 Every stage asks for a stricter match than the last, so that it learns to refine boxes that are already
-good; and since its input really is better, there are still enough positives (figure 4 of the paper).
+good; and since its input really is better, there are still enough positives (Cascade R-CNN, figure 4).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Cascade(nn.Module):
         choose: Choose,
         divisor: Divisor = global_mean,
     ) -> tuple[dict[str, Tensor], tuple[StageTrace, ...]]:
-        """Train: losses of every stage (eq. 8), each stage on the boxes that the last one refined."""
+        """Train: losses of every stage (Cascade R-CNN, eq. 8), on boxes that the last one refined."""
         losses, traces, boxes = {}, [], proposals
         for k in range(len(self.config.stages)):
             wanted = self.assign_and_sample(k, boxes, images, targets, choose)

@@ -26,7 +26,7 @@ class PostprocessConfig:
         ensemble: whose scores are averaged. ``"own_rois_logits"``: each stage on its own boxes, mean
             of logits (the published InternImage models). ``"own_rois_probabilities"``: mean after the
             softmax (detectron2). ``"last_rois_probabilities"``: all heads look again at the last
-            stage's boxes (the paper, table 2).
+            stage's boxes (Cascade R-CNN, table 2).
         score_threshold: detections must score above it.
         nms: ``"hard"`` drops the worse of two boxes of a class that overlap too much (the published models);
             ``"soft_linear"`` and ``"soft_gaussian"`` lower its score instead (`ops/soft_nms.py`).

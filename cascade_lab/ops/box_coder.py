@@ -8,7 +8,8 @@ For a proposal with centre (px, py), width pw and height ph, and a target g like
 each divided by its ``std``, so that the numbers to learn are of order one. Later stages of the cascade see
 better proposals, hence smaller moves, hence smaller stds.
 
-Source: Girshick et al. 2014, R-CNN, appendix C; stds per stage: Cascade R-CNN, section 4.1.
+Source: Girshick et al. 2014, R-CNN, appendix C; Cascade R-CNN, eq. 2, and section 4.1 for
+the stds.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 Where two objects stand close together, hard NMS drops the box of the second. Soft-NMS keeps it further down
 the list, where it costs little if it was a double and finds the object if it was not.
 
-Source: Bodla et al. 2017, "Soft-NMS - Improving Object Detection With One Line of Code", figure 2 (algorithm)
-and equations 2 and 3.
+Source: Bodla et al. 2017, "Soft-NMS", figure 2, equations 2 and 3.
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ def soft_nms(
 def remaining_share(overlap: Tensor, decay: Decay, iou: float, sigma: float) -> Tensor:
     """Return what a box keeps of its score beside a better one that it overlaps by ``overlap``.
 
-    ``"linear"``, equation 2: 1 below the threshold ``iou``, and 1 - overlap from there on.
-    ``"gaussian"``, equation 3: exp(-overlap^2 / sigma), without a threshold and so without a jump.
+    ``"linear"`` (Soft-NMS, eq. 2): 1 below the threshold ``iou``, and 1 - overlap from there on.
+    ``"gaussian"`` (Soft-NMS, eq. 3): exp(-overlap^2 / sigma), without a threshold and so without a jump.
 
     At exactly the threshold a box loses, as the paper has it; the hard NMS of `ops/nms.py` spares it there.
     """

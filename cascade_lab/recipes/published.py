@@ -1,8 +1,8 @@
 """The published models as values: InternImage T to XL with Mask R-CNN or Cascade Mask R-CNN, 1x and 3x.
 
-Source: the detection configs of the official InternImage repository; sizes are table 1 of its paper. Batches
-are 16 pictures (8 GPUs of 2) in all of them but the 3x cascades, which take 64 (32 GPUs of 2). Rates of drop
-path are those of the detectors, not those that the backbones were pre-trained with.
+Source: the detection configs of the official repository; sizes are those of InternImage, table 1. Batches are
+16 pictures (8 GPUs of 2) in all of them but the 3x cascades, which take 64 (32 GPUs of 2). Rates of drop path
+are those of the detectors, not those that the backbones were pre-trained with.
 
 Where we differ: the official 3x configs of L and XL also ask for ``offset_lr_scale=0.01``. It acts on
 parameters that these models do not have, so there is no field for it here.

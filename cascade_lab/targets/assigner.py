@@ -1,7 +1,7 @@
 """The assigner (elsewhere "matcher"): which object, if any, a box stands for.
 
 Source: Faster R-CNN, section 3.1.2, for the two thresholds and the rescue of objects that no anchor fits;
-Cascade R-CNN, section 4: each stage has its own threshold.
+Cascade R-CNN, eq. 5: each stage has its own threshold.
 """
 
 from __future__ import annotations

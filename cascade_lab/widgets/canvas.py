@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 import traitlets
 
 _HERE = Path(__file__).parent
+_NUMBERS = count()
+PAGES = "CASCADE_LAB_PAGES"  # set to 1, viewers are shown as pieces of a page: for a site without kernels
 
 
 class CanvasWidget(anywidget.AnyWidget):
@@ -24,19 +28,27 @@ class CanvasWidget(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path, title: str | None = None) -> Path:
         """Write the viewer as it stands to one HTML file that needs neither a kernel nor a network."""
-        own = set(self.traits(sync=True)) - set(anywidget.AnyWidget.class_traits(sync=True))
-        state = {
-            name: _text(getattr(self, name)) for name in sorted(own) if not name.startswith("_anywidget")
-        }
-        state = {name: value for name, value in state.items() if name not in ("_esm", "_css")}
-        # "<" would let a class name close the script element
-        data = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
-        page = _PAGE.format(
-            title=html.escape(title or type(self).__name__), style=self._css, script=self._esm, data=data
-        )
+        page = _PAGE.format(title=html.escape(title or type(self).__name__), viewer=self.fragment())
         path = Path(path)
         path.write_text(page, encoding="utf-8")
         return path
+
+    def fragment(self) -> str:
+        """Return the viewer as it stands as a piece of a page, which may hold several of them."""
+        state = {name: _text(getattr(self, name)) for name in sorted(self._own_traits())}
+        # "<" would let a class name close the script element
+        data = json.dumps(state, allow_nan=False).replace("<", "\\u003c")
+        return _FRAGMENT.format(id=f"viewer-{next(_NUMBERS)}", style=self._css, script=self._esm, data=data)
+
+    def _own_traits(self) -> set[str]:
+        theirs = set(anywidget.AnyWidget.class_traits(sync=True)) | {"_esm", "_css"}
+        return {name for name in self.traits(sync=True) if name not in theirs and "anywidget" not in name}
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Show the widget; where pages are built, which will have no kernel, the piece of a page."""
+        if os.environ.get(PAGES) == "1":
+            return {"text/html": self.fragment()}, {}
+        return super()._repr_mimebundle_(**kwargs)
 
 
 def assets(name: str) -> tuple[str, str]:
@@ -74,7 +86,6 @@ def _text(value: Any) -> Any:
     return [_text(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-# The stand-in for the notebook's model holds values and calls back; the viewer cannot tell the difference.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -86,17 +97,26 @@ _PAGE = """<!DOCTYPE html>
 body {{ margin: 0; padding: 16px; }}
 @media (prefers-color-scheme: light) {{ body {{ background: #fff; }} }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #111; }} }}
-{style}
 </style>
 </head>
 <body>
-<main id="viewer"></main>
-<script type="application/json" id="state">{data}</script>
+<main>
+{viewer}
+</main>
+</body>
+</html>
+"""
+# The stand-in for the notebook's model holds values and calls back; the viewer cannot tell the difference.
+_FRAGMENT = """<div id="{id}"></div>
+<style>
+{style}
+</style>
+<script type="application/json" id="{id}-state">{data}</script>
 <script type="module">
 {script}
 const unpack = (key, value) => value?.base64 === undefined ? value
   : new DataView(Uint8Array.from(atob(value.base64), (c) => c.charCodeAt(0)).buffer);
-const state = JSON.parse(document.getElementById("state").textContent, unpack);
+const state = JSON.parse(document.getElementById("{id}-state").textContent, unpack);
 const listeners = new Map();
 const model = {{
   get: (name) => state[name],
@@ -109,8 +129,6 @@ const model = {{
   on: (event, call) => listeners.set(event, [...(listeners.get(event) ?? []), call]),
   off: (event, call) => listeners.set(event, (listeners.get(event) ?? []).filter((c) => c !== call)),
 }};
-render({{ model, el: document.getElementById("viewer") }});
+render({{ model, el: document.getElementById("{id}") }});
 </script>
-</body>
-</html>
 """

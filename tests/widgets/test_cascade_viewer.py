@@ -116,7 +116,7 @@ def test_page_holds_everything_and_asks_for_nothing(views, tmp_path: Path):
     assert set(re.findall(r"https?://[^\s\"')]+", page)) == {
         "http://www.w3.org/2000/svg"
     }  # a name, no address
-    data = re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1]
+    data = re.search(r'<script type="application/json" id="viewer-\d+-state">(.*?)</script>', page, re.S)[1]
     state = json.loads(data)
     assert (state["position"], state["threshold"]) == (1.5, 0.2)
     assert state["_views"][0]["name"] == "</script><b>"
