@@ -19,7 +19,7 @@ from cascade_lab.commands.docs.sources import anchor
 from cascade_lab.learn.citations import citations_in
 from cascade_lab.widgets.canvas import PAGES
 
-_MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<line>[^$\n]+?)\$(?!\d)", re.S)
+_MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?=\S)(?P<line>[^$\n]+?)(?<=\S)\$(?!\d)", re.S)
 
 
 @dataclass(frozen=True, kw_only=True)
