@@ -68,9 +68,10 @@ def with_links(text: str) -> str:
     for start, end, paper, item in citations_in(text):
         ends.setdefault((start, end), (paper.name, item))  # a citation of two items links to the first
     for (start, end), (paper, item) in sorted(ends.items(), reverse=True):
-        words = text[start:end]
-        if "[" in words or "]" in words or "`" in words:
-            continue  # a link or code already
+        words, before = text[start:end], text[:start]
+        in_code, in_link = before.count("`") % 2, before.rfind("[") > before.rfind("]")
+        if in_code or in_link or "[" in words or "]" in words:
+            continue
         text = f"{text[:start]}[{words}](../papers.html#{anchor(paper, item)}){text[end:]}"
     return text
 
