@@ -10,8 +10,7 @@
 // WIDTH  channels of a group, 0 for "as the Layout says", any number
 // RULE   what turns the logits of a group into its modulation: SOFTMAX, SIGMOID, or NONE (they are it already)
 //
-// Threads: x runs over lanes and groups, y over the pixels of a tile; blocks: x over tiles, y over what is
-// left of the groups, z over pictures.
+// Threads: x over lanes and groups, y over a tile of pixels; blocks: x over tiles, y the groups left, z pictures.
 #include "bilinear.cuh"
 
 enum Rule { NONE, SOFTMAX, SIGMOID };
@@ -33,8 +32,7 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
     bool exists;
 
     __device__ Place(const Layout& layout) {
-        channels = WIDTH ? WIDTH : layout.group_channels;
-        kernel_h = KERNEL ? KERNEL : layout.kernel_h;
+        channels = WIDTH ? WIDTH : layout.group_channels, kernel_h = KERNEL ? KERNEL : layout.kernel_h;
         points = kernel_h * (KERNEL ? KERNEL : layout.kernel_w);
         const unsigned thread = blockIdx.y * blockDim.x + threadIdx.x;  // unsigned, so that no lane is below 0 and
         int here = blockIdx.x * blockDim.y + threadIdx.y;               // one turn over the channels is seen to do
@@ -47,6 +45,7 @@ template <int KERNEL, int V, int LANES, int WIDTH> struct Place {
         at_output = (pixel * layout.groups + group) * channels;
         at_input = static_cast<long long>(blockIdx.z) * (layout.height * layout.width) * (layout.groups * channels)
                  + group * layout.group_step;
+        watch("place", exists, lane, group, row, column, at_points, at_input, at_output);
     }
 };
 
@@ -67,6 +66,7 @@ __device__ inline void sampling_points(const Layout& layout, const Here& place, 
     const A start_y = place.row * layout.stride_h - layout.pad_h + half_h * (1 - scale);
     x = multiply_add(multiply_add(column, F(A(layout.dilation_w)), offset_x), F(scale), F(start_x));
     y = multiply_add(multiply_add(row, F(A(layout.dilation_h)), offset_y), F(scale), F(start_y));
+    watch("point", first, x[0], y[0]);
 }
 
 // The modulation m_gk of all points of a group, made from its logits. With a known KERNEL the exponentials of
@@ -140,7 +140,8 @@ __global__ void dcnv3_forward(const T* __restrict__ input, const T* __restrict__
             for (int k = 0; k < count; ++k) {
                 const T* upper = picture + static_cast<long long>(above[k]) * line + left[k];
                 const T* lower = upper + next_line;
-                watch("read", first + k, upper, upper + next, lower, lower + next);
+                watch("read", first + k, upper, upper + next, lower, lower + next, m[k], weight.upper_left[k],
+                      weight.upper_right[k], weight.lower_left[k], weight.lower_right[k]);
                 on_top.add(weight.upper_left[k], Floats<A, V>::load(upper));
                 on_top.add(weight.upper_right[k], Floats<A, V>::load(upper + next));
                 at_bottom.add(weight.lower_left[k], Floats<A, V>::load(lower));
@@ -172,8 +173,7 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
     using A = typename Accumulator<T>::type;
     constexpr int P = POINTS_AT_ONCE<A>;
     constexpr bool ALL_AT_ONCE = KERNEL && KERNEL * KERNEL <= P;
-    using F = Floats<A, P>;
-    using C = Floats<A, V>;
+    using F = Floats<A, P>; using C = Floats<A, V>;
     const Place<KERNEL, V, LANES, WIDTH> place(layout);  // no early return: shuffles need every thread
     const int step = layout.pixel_step, line = layout.width * step;
     const int next = layout.width > 1 ? step : 0, next_line = layout.height > 1 ? line : 0;
@@ -220,6 +220,7 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
         const F grad_x = over_lanes<LANES>(stretch * slope_x), grad_y = over_lanes<LANES>(stretch * slope_y);
         grad_m = over_lanes<LANES>(y.share_before() * on_top + y.share_after() * at_bottom);
         along += (m * grad_m).sum();
+        watch("dots", first, m[0], d_ul[0], d_ur[0], d_ll[0], d_lr[0], grad_x[0], grad_y[0], grad_m[0], along);
         if (writes) {
             F::store_pairs(grad_offset + 2 * (place.at_points + first), count, grad_x, grad_y);
             if (RULE == SIGMOID) (m * (F(1) - m) * grad_m).store_some(grad_logits + first, count);
@@ -233,7 +234,8 @@ __global__ void dcnv3_backward(const T* __restrict__ grad_output, const T* __res
             UNROLL
             for (int k = 0; k < count; ++k) {
                 A* at = target + static_cast<long long>(above[k]) * line + left[k];
-                watch("add", first + k, at, at + next_line + next);
+                watch("add", first + k, at, at + next, at + next_line, at + next_line + next, weight.upper_left[k],
+                      weight.upper_right[k], weight.lower_left[k], weight.lower_right[k], grad[0]);
                 scatter(grad, at, next, next_line, weight, k);
             }
         }

@@ -87,6 +87,21 @@ def split(machine: Machine, dtype: torch.dtype, channels: int) -> tuple[int, int
     return vector, lanes
 
 
+def grid_and_block(
+    machine: Machine, kernel: str, across: int, pixels: int, pictures: int
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return how many blocks a launch has, and how many threads a block has, each along x, y and z.
+
+    Args:
+        across: groups times the threads that share a group, along x; pixels: of one output map, along y.
+    """
+    columns, rows = min(across, GPU_THREADS), max(1, GPU_THREADS // across)
+    if machine == "cpu":
+        # The backward adds to a group of one picture: all of that is in one (y, z), see host/cpu.h.
+        columns, rows = 1 if kernel == "dcnv3_backward" else across, CPU_PIXELS
+    return (-(-pixels // rows), -(-across // columns), pictures), (columns, rows, 1)
+
+
 @dataclass(frozen=True)
 class _Launch:
     """One kernel on tensors of one type and size: all that does not change from call to call."""
@@ -125,13 +140,7 @@ def _plan(launch: _Launch) -> tuple[tuple[str, ...], Sequence[int], Sequence[int
             f"dcnv3: input {tuple(launch.shape)} is too large: need N < 2**16, H * W and W * C < 2**31"
         )
     across = settings.groups * split(launch.machine, launch.dtype, channels)[1]
-    if launch.machine == "cpu":
-        # The backward adds to a group of one picture: all of that is in one (y, z), see host/cpu.h.
-        block = (1 if launch.kernel == "dcnv3_backward" else across, CPU_PIXELS, 1)
-    else:
-        columns = min(across, GPU_THREADS)
-        block = (columns, max(1, GPU_THREADS // columns), 1)
-    grid = (-(-pixels // block[1]), -(-across // block[0]), n)
+    grid, block = grid_and_block(launch.machine, launch.kernel, across, pixels, n)
     pairs = {
         "kernel": settings.kernel,
         "stride": settings.stride,

@@ -44,7 +44,7 @@ class Seen(ctypes.Structure):
         ("block", ctypes.c_uint * 3),
         ("thread", ctypes.c_uint * 3),
         ("count", ctypes.c_int),
-        ("values", _Value * 8),
+        ("values", _Value * 10),
     ]
 
 

@@ -26,7 +26,7 @@
 namespace emulator {
 
 // As ctypes sees them, see kernels/emulator.py.
-constexpr int MOST_VALUES = 8;
+constexpr int MOST_VALUES = 10;
 struct Setup { int order; unsigned seed, shared_bytes; int watched_count; const dim3 (*watched)[2]; };
 struct Value { double number; const void* address; long long bytes; };  // bytes of what lies there, 0 for a number
 struct Seen { const char* name; dim3 block, thread; int count; Value values[MOST_VALUES]; };
@@ -192,7 +192,7 @@ template <int BYTES> inline void expect_aligned(const void* address) {
 // Records the values if somebody asked to see this thread.
 template <typename... Values> inline void watch(const char* name, Values... values) {
     using namespace emulator;
-    static_assert(sizeof...(Values) <= MOST_VALUES, "watch takes 8 values at most");
+    static_assert(sizeof...(Values) <= MOST_VALUES, "watch takes 10 values at most");
     if (!now->watched) return;
     if (seen_count == seen_room) {
         seen = static_cast<Seen*>(realloc(seen, (seen_room = 2 * seen_room + 64) * sizeof(Seen)));
