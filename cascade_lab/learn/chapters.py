@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from cascade_lab.learn.chapter_01 import CHAPTER_01
+from cascade_lab.learn.chapter_02 import CHAPTER_02
+from cascade_lab.learn.chapter_03 import CHAPTER_03
 
-EXERCISES = (*CHAPTER_01,)
+EXERCISES = (*CHAPTER_01, *CHAPTER_02, *CHAPTER_03)

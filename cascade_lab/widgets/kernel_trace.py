@@ -139,10 +139,7 @@ def record_trace(
         raise InputError(
             f"input: {grid} blocks; pass one picture of at most {block[1]} pixels, which is one block"
         )
-    settings = Settings(
-        groups=groups, kernel=(3, 3), stride=(1, 1), dilation=(1, 1), padding=(1, 1),
-        offset_scale=offset_scale, rule="softmax",
-    )  # fmt: skip
+    settings = plain_settings(groups, offset_scale)
     input, offset, logits, grad_output = (
         t.float().contiguous() for t in (input, offset, logits, grad_output)
     )
@@ -183,6 +180,15 @@ def record_trace(
         slopes=dots[..., 6:9].astype(np.float32),
         along=dots[..., 9].astype(np.float32),
     )
+
+
+def plain_settings(groups: int, offset_scale: float = 1.0) -> Settings:
+    """Return the settings of all layers of InternImage: 3 x 3 points, softmax, and the map keeps its size."""
+    one = (1, 1)
+    return Settings(
+        groups=groups, kernel=(3, 3), stride=one, dilation=one, padding=one, offset_scale=offset_scale,
+        rule="softmax",
+    )  # fmt: skip
 
 
 def small_example() -> tuple[Tensor, Tensor, Tensor, Tensor]:
