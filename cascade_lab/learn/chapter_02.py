@@ -29,7 +29,7 @@ BILINEAR = Exercise(
             expected=11.25,  # .375 * 0 + .375 * 10 + .125 * 20 + .125 * 40 = 3.75 + 2.5 + 5
         ),
         Case(words="a position in the middle of a larger map", inputs=(NINE, 1.5, 1.25), expected=6.25),
-        Case(words="half a pixel outside on the left", inputs=(SQUARE, -0.5, 0), expected=0.0),
+        Case(words="half a pixel outside on the left", inputs=(SQUARE, -0.5, 1), expected=10.0),
         Case(words="half a pixel outside below", inputs=(SQUARE, 1, 1.5), expected=20.0),
         Case(words="a position far outside", inputs=(SQUARE, 7, -3), expected=0.0),
     ),

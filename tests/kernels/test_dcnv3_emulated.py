@@ -228,3 +228,40 @@ def test_steps():
         reads = [step.addresses for step in steps if step.name == "read" and step.values[0] == k]
         assert {address for addresses in reads for address in addresses} == corners
     assert (steps[-1].name, steps[-1].values[-1]) == ("sum", output[0, 1, 2, 4].item())
+    told = [step.values for step in steps if step.name == "place"]
+    assert told == [(1, 0, group, 1, 2, (pixel * 2 + group) * 9, group * 4, (pixel * 2 + group) * 4)]
+
+
+def test_steps_tell_all_that_the_backward_adds():
+    """Added up where they point to, the additions of all threads are the gradient of the input."""
+    case = Case(size=(4, 5), channels=4, groups=2, rule="softmax", offset_scale=1.5)
+    input, offset, logits, grad_output = tensors(case, FLOAT)
+    everyone = [((0, 0, 0), (x, y, 0)) for y in range(4 * 5) for x in range(2)]
+    with emulator.recording(*everyone) as steps:
+        dcnv3.backward("emulator", grad_output, input, offset, logits, case.settings)
+    right = expected(case, (input, offset, logits, grad_output))
+    summed = torch.zeros(input.numel(), dtype=DOUBLE)
+    for step in steps:
+        if step.name == "add":
+            _, *weights, grad = step.values
+            assert [address.argument for address in step.addresses] == ["grad_input"] * 4
+            for address, weight in zip(step.addresses, weights, strict=True):
+                summed[address.element] += weight * grad
+    first = summed.view(input.shape)[..., ::4]  # the steps tell the first channel of a thread
+    torch.testing.assert_close(first, right["grad_input"][..., ::4], atol=1e-5, rtol=1e-5)
+    dots = torch.tensor([step.values for step in steps if step.name == "dots"], dtype=DOUBLE)
+    torch.testing.assert_close(
+        dots[:, 6:8].reshape(right["grad_offset"].shape), right["grad_offset"], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_grid_and_block_have_a_thread_for_every_output():
+    for machine, kernel, across, pixels in (
+        ("cuda", "dcnv3_forward", 2, 30), ("cuda", "dcnv3_backward", 40, 64000),
+        ("cuda", "dcnv3_forward", 640, 7),
+        ("cpu", "dcnv3_forward", 10, 100), ("cpu", "dcnv3_backward", 10, 100),
+    ):  # fmt: skip
+        grid, block = dcnv3.grid_and_block(machine, kernel, across, pixels, 3)
+        assert grid[2] == 3 and block[0] * block[1] <= 1024
+        assert across <= grid[1] * block[0] < across + block[0]
+        assert pixels <= grid[0] * block[1] < pixels + block[1]
