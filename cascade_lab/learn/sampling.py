@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cascade_lab.backbones.internimage import Block, InternImage, Level
 from cascade_lab.errors import InputError
+from cascade_lab.kernels.machines import switched_off
 from cascade_lab.ops.dcnv3_reference import sampling_points
 from cascade_lab.structures import ImageBatch
 
@@ -67,13 +68,14 @@ def sampling_of(backbone: InternImage, picture: Tensor, *, level: int, block: in
     depths = backbone.config.depths
     if not (0 <= level < len(depths) and 0 <= block < depths[level]):
         raise InputError(f"level {level}, block {block}: there are levels 0 to 3 with {depths} blocks")
-    x = backbone.stem(ImageBatch.collate([picture]).pixels)  # (1, H / 4, W / 4, C)
     levels = cast(list[Level], list(backbone.levels))
-    for before in levels[:level]:
-        _, x = before(x)
     *earlier, chosen = cast(list[Block], list(levels[level].blocks)[: block + 1])
-    for before in earlier:
-        x = before(x)
+    with switched_off():  # for one small picture it is not worth while to compile kernels
+        x = backbone.stem(ImageBatch.collate([picture]).pixels)  # (1, H / 4, W / 4, C)
+        for before in levels[:level]:
+            _, x = before(x)
+        for before in earlier:
+            x = before(x)
     offset, logits, _ = chosen.dcn.look(x if chosen.post_norm else chosen.norm1(x))
     groups, size = chosen.dcn.groups, (x.shape[1], x.shape[2])
     px, py = sampling_points(size, offset, groups, offset_scale=chosen.dcn.offset_scale)
