@@ -72,7 +72,9 @@ def test_page_holds_everything_and_asks_for_nothing(trace: KernelTrace, tmp_path
     page = KernelStepper(trace, row=2, step=5).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
-    state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1])
+    state = json.loads(
+        re.search(r'<script type="application/json" id="viewer-\d+-state">(.*?)</script>', page, re.S)[1]
+    )
     assert (state["step"], state["thread"], state["backward"]) == (5, 24, False)
     assert state["_trace"]["source"] == kernel_lines()
 
