@@ -26,6 +26,9 @@ class CanvasWidget(anywidget.AnyWidget):
     Its root element has the class ``cascade-lab``; ``kit.css`` gives it the colours of the theme.
     """
 
+    _esm: str
+    _css: str
+
     def to_html(self, path: str | Path, title: str | None = None) -> Path:
         """Write the viewer as it stands to one HTML file that needs neither a kernel nor a network."""
         page = _PAGE.format(title=html.escape(title or type(self).__name__), viewer=self.fragment())
