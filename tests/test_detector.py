@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from cascade_lab.detector import Detector, DetectorConfig
+from cascade_lab.detector import Detector, DetectorConfig, on_original
 from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.cascade import CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
@@ -18,6 +18,7 @@ from cascade_lab.layers import conv3x3
 from cascade_lab.ops.masks import paste_masks
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.targets.sampler import random_choice
+from cascade_lab.trace import DetectionTrace
 from cascade_lab.weights import to_official
 from tests.oracle.golden_detector import detector_config
 from tests.tiny_detector import (
@@ -208,6 +209,18 @@ def test_detections_are_in_original_pixels():
         assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([128.0, 32, 128, 32])).all()
         assert torch.equal(found.labels, detections.labels[image])
         assert torch.equal(found.scores, detections.scores[image])
+
+
+def test_masks_are_averaged_after_the_sigmoid():
+    """Logits 9, -2, -2: the mean logit 1.67 would say yes, the mean of 0.9999, 0.1192, 0.1192 says no."""
+    box, label = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.zeros(1, dtype=torch.int64)
+    yes, no = torch.full((1, 2, 2), 9.0), torch.full((1, 2, 2), -2.0)
+    for votes, covered in (((yes, no), True), ((yes, no, no), False)):
+        logits = {k: [vote] for k, vote in enumerate(votes)}
+        found = DetectionTrace([label], [box], [label], [torch.ones(1)], logits)
+        (instances,) = on_original(found, [(4, 4)], [(4, 4)])
+        assert instances.masks is not None
+        assert instances.masks[0, 1:3, 1:3].all() == covered and instances.masks.any() == covered
 
 
 def test_masks_lie_in_their_boxes():

@@ -88,6 +88,14 @@ def test_positives_move_by_the_deltas_of_their_class():
     assert taught[:, 0].tolist() == [12.0, 8.0, 12.0]
 
 
+def test_a_later_stage_decodes_with_its_own_std():
+    """The same answer, 1 for dx: stage 1 moves the box by 0.1 of its width, stage 3 by 0.033."""
+    cascade, deltas, box = build(), torch.zeros(1, 12), [torch.tensor([[10.0, 10.0, 30.0, 20.0]])]
+    deltas[:, 0::4] = 1.0
+    moved = [cascade.refine(k, box, torch.zeros(1, 4), deltas, pictures(1))[0][0, 0] for k in range(3)]
+    assert_close(torch.stack(moved), torch.tensor([12.0, 11.0, 10.66]))
+
+
 def test_refined_boxes_are_clipped_and_carry_no_gradient():
     cascade, deltas = build(stages(1)), torch.zeros(1, 12, requires_grad=True)
     box = [torch.tensor([[50.0, -5.0, 80.0, 20.0]])]

@@ -30,6 +30,15 @@ def test_rois_carry_the_number_of_the_picture():
     assert rois.tolist() == [[0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [2, 7, 7, 7, 7]]
 
 
+def test_corners_between_pixels_are_kept():
+    """A box that slides over a ramp by a tenth of a pixel reads a fortieth more from a map of stride 4."""
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16).contiguous()
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0], [10.1, 10.0, 30.1, 30.0]])
+    first, second = pool_rois([ramp], (4,), boxes_to_rois([boxes]), 1, canonical_size=16.0)[:, 0, 0, 0]
+    assert first.item() == pytest.approx(20 / 4 - 0.5)
+    assert (second - first).item() == pytest.approx(0.1 / 4, abs=1e-5)
+
+
 def test_every_roi_reads_its_own_level():
     """Level l is filled with picture number + 10 l, so what is read tells where it was read."""
     number = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
