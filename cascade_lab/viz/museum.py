@@ -123,5 +123,5 @@ def _pictures(pictures: Sequence[Picture]) -> Figure:
 
 
 def written(value: float) -> str:
-    """Return a number with three digits that count."""
-    return f"{value:.3g}"
+    """Return a number with three digits that count; what is left of 0 after rounding is 0."""
+    return f"{value:.3g}" if abs(value) >= 1e-5 else "0"
