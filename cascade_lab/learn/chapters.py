@@ -5,5 +5,13 @@ from __future__ import annotations
 from cascade_lab.learn.chapter_01 import CHAPTER_01
 from cascade_lab.learn.chapter_02 import CHAPTER_02
 from cascade_lab.learn.chapter_03 import CHAPTER_03
+from cascade_lab.learn.chapter_11 import CHAPTER_11
+from cascade_lab.learn.chapter_12 import CHAPTER_12
 
-EXERCISES = (*CHAPTER_01, *CHAPTER_02, *CHAPTER_03)
+EXERCISES = (
+    *CHAPTER_01,
+    *CHAPTER_02,
+    *CHAPTER_03,
+    *CHAPTER_11,
+    *CHAPTER_12,
+)
