@@ -60,7 +60,9 @@ FRAME = Exhibit(
                why="Then boxes would be missing or loose, but not all displaced by the same rule."),
     ),
     answer=1,
-    lesson="Draw the boxes. A wrong frame is the only mistake that looks like a picture in a corner.",
+    lesson=(
+        "Draw the boxes. A wrong frame is seen at once, and in a table of AP it looks like any other failure."
+    ),
     test="tests/test_detector.py::test_detections_are_in_original_pixels",
 )  # fmt: skip
 

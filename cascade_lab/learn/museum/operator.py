@@ -19,7 +19,7 @@ ROWS_FIRST = Exhibit(
     title="Weights that load and do not work",
     story=(
         "DCNv3 was written anew in another framework. All shapes agree, every weight is loaded, the report is"
-        " empty. On a fresh network old and new give equal numbers, bit by bit. With trained weights:"
+        " empty. On a fresh network old and new give the same numbers. With trained weights:"
     ),
     function=sampling_points,
     right="""
@@ -125,11 +125,11 @@ GROUPS_COMPETE = Exhibit(
         Choice(words="The weights are not normalised at all.",
                why="Without a softmax half of these logits are negative, and so would be many sums."),
         Choice(words="The softmax was replaced by a sigmoid.",
-               why="Nine sigmoids of logits around 0 add up to about 4.5, not to about 2."),
+               why="Nine sigmoids of logits around 0 add up to about 4.5, not to about 2.25."),
         Choice(words="The softmax runs over the groups and not over the nine points.",
                why="Each point's weights over four groups add up to 1, so the nine of one group add up to 9"
                    " / 4 on average, and to something else at every pixel. InternImage, table 6: without"
-                   " the softmax over the points the network hardly learns."),
+                   " any softmax over the points accuracy falls from 83.5 to 65.7 %."),
     ),
     answer=2,
     lesson="After every softmax, sum over the axis that you meant. The answer must be 1 everywhere.",

@@ -46,7 +46,7 @@ PROBABILITIES = Exhibit(
     title="A floor under every score",
     story=(
         "Detections of a published checkpoint were reproduced: same boxes, same classes, same order for most"
-        " pictures; but scores differ in the second digit, and AP by a few tenths. One box of one class:"
+        " pictures; but the scores differ, and AP a little. One box of one class:"
     ),
     function=ensemble_scores,
     right="return torch.stack([stages[k].logits[image] for k in voters]).mean(0).softmax(-1)",
@@ -61,7 +61,7 @@ PROBABILITIES = Exhibit(
                    " Both rules exist: mmdetection averages logits, detectron2 probabilities, and the paper"
                    " lets all heads look at the last boxes and averages probabilities."),
         Choice(words="The softmax is taken over the stages.",
-               why="Then the two columns of a box would not add up to 1, and no score would reach 0.999."),
+               why="Then the scores of a box would not add up to 1."),
     ),
     answer=1,
     lesson="A mean before a softmax is not a mean after it. Find out which one the checkpoint was made with.",
@@ -167,7 +167,7 @@ row, label = (scores > config.score_threshold).nonzero(as_tuple=True)
                why="Then there would be piles of boxes on the objects. Here they are all over the"
                    " background."),
         Choice(words="The network says the same for every input.",
-               why="It does not: the boxes of one class are everywhere *but* on the objects."),
+               why="It does not: the boxes of that class lie mostly beside the objects, not on them."),
         Choice(words="The first column of the scores is taken for the background; here it is the last.",
                why="So the last class is the background: sure, and everywhere. All other names are one"
                    " place off. Caffe and detectron count the background as class 0, mmdetection and this"
