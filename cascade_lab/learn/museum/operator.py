@@ -16,7 +16,7 @@ def _found_by_iou() -> Curve:
 
 
 ROWS_FIRST = Exhibit(
-    title="Weights that load and do not work",
+    title="Weights that load and nearly work",
     story=(
         "DCNv3 was written anew in another framework. All shapes agree, every weight is loaded, the report is"
         " empty. On a fresh network old and new give the same numbers. With trained weights:"

@@ -36,8 +36,8 @@ SAME_BOXES = Exhibit(
                why="Scores move no box, and the curve is about boxes alone."),
         Choice(words="Every stage starts from the first proposals, not from the boxes of the stage before.",
                why="What the stage before did is lost, and the later stages, which have learned small"
-                   " corrections of good boxes, are the worst at correcting loose ones. Equation 7 of the"
-                   " paper is a chain; this is a bundle."),
+                   " corrections of good boxes, are the worst at correcting loose ones. Cascade R-CNN, eq."
+                   " 7 is a chain; this is a bundle."),
     ),
     answer=2,
     lesson=(
