@@ -17,7 +17,7 @@ from cascade_lab.ops.box_coder import decode_deltas, encode_deltas
 from cascade_lab.ops.boxes import at_least_float32
 from cascade_lab.ops.nms import batched_nms
 from cascade_lab.structures import ImageBatch, Instances
-from cascade_lab.targets.assigner import Assigner
+from cascade_lab.targets.assigner import Assigner, Assignment
 from cascade_lab.targets.sampler import Choose, Sampler
 from cascade_lab.trace import ProposalTrace
 
@@ -114,18 +114,23 @@ class RPN(nn.Module):
         self, output: RPNOutput, images: ImageBatch, targets: Sequence[Instances], choose: Choose
     ) -> RPNTargets:
         """Assign every anchor, and sample the ones that the loss will look at."""
-        config, anchors = self.config, torch.cat(output.anchors)
+        anchors = torch.cat(output.anchors)
         positives, negatives, deltas = [], [], []
         for i, target in enumerate(targets):
-            allowed = inside(anchors, images.sizes[i], config.allowed_border)
-            allowed &= self._on_picture(output, images.padded_sizes[i]).to(allowed.device)
-            assignment = config.assigner.assign(anchors, target, allowed)
-            positive, negative = config.sampler.sample(assignment, choose, i)
+            assignment = self.assign(output, images, i, target)
+            positive, negative = self.config.sampler.sample(assignment, choose, i)
             matched = target.objects().boxes[assignment.target_index[positive]]
             positives.append(positive)
             negatives.append(negative)
             deltas.append(encode_deltas(anchors[positive], matched, self.delta_std))
         return RPNTargets(positives, negatives, deltas)
+
+    def assign(self, output: RPNOutput, images: ImageBatch, i: int, target: Instances) -> Assignment:
+        """Match every anchor with the objects of picture i. Anchors beyond the picture are unused."""
+        anchors = torch.cat(output.anchors)
+        allowed = inside(anchors, images.sizes[i], self.config.allowed_border)
+        allowed &= self._on_picture(output, images.padded_sizes[i]).to(allowed.device)
+        return self.config.assigner.assign(anchors, target, allowed)
 
     def losses(
         self, output: RPNOutput, targets: RPNTargets, divisor: Divisor = global_mean
@@ -148,7 +153,13 @@ class RPN(nn.Module):
             box_loss = box_loss + distance(row_deltas[positive], wanted)
         return {"loss_rpn_cls": class_loss / normaliser, "loss_rpn_bbox": box_loss / normaliser}
 
-    def _propose_one(self, output: RPNOutput, i: int, size: tuple[int, int], limits: ProposalLimits):
+    def candidates(
+        self, output: RPNOutput, i: int, size: tuple[int, int], limits: ProposalLimits
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what enters the NMS of picture i: boxes (R, 4), scores (R,) and levels (R,).
+
+        Level by level, each from the best score down, decoded and clipped to ``size`` (H, W).
+        """
         boxes, scores, levels = [], [], []
         for level, anchors in enumerate(output.anchors):
             score = at_least_float32(output.logits[level][i].detach()).sigmoid()
@@ -160,7 +171,10 @@ class RPN(nn.Module):
             levels.append(torch.full_like(index, level))
         box, score, level = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
         sound = (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
-        box, score, level = box[sound], score[sound], level[sound]
+        return box[sound], score[sound], level[sound]
+
+    def _propose_one(self, output: RPNOutput, i: int, size: tuple[int, int], limits: ProposalLimits):
+        box, score, level = self.candidates(output, i, size, limits)
         keep = batched_nms(box, score, level, limits.nms_iou)[: limits.after_nms]
         return box[keep], score[keep], level[keep]
 

@@ -115,16 +115,29 @@ def _bin_weights(
     return _axis_weights(y1, y2, bins, h, sampling_ratio), _axis_weights(x1, x2, bins, w, sampling_ratio)
 
 
-def _axis_weights(start: Tensor, end: Tensor, bins: int, length: int, sampling_ratio: int) -> Tensor:
-    """Return how much each cell counts for each bin of the sides [start, end] (R,): (R, bins, length)."""
+def axis_samples(
+    start: Tensor, end: Tensor, bins: int, length: int, sampling_ratio: int
+) -> tuple[Tensor, Tensor]:
+    """Return where the bins of the sides [start, end] (R,) read one axis of a map of ``length`` cells.
+
+    Shapes: positions (R, bins, S), in cells, 0 being the middle of the first one; and which of them count
+    (R, bins, S), since a short side takes fewer samples and far outside the map there is nothing to read.
+    """
     size = (end - start) / bins  # (R,)
-    samples = torch.full_like(size, sampling_ratio) if sampling_ratio else size.ceil().clamp(min=0)
-    size, samples = size[:, None, None], samples[:, None, None]
+    samples = _samples(size, sampling_ratio)[:, None, None]
+    size = size[:, None, None]
     number = torch.arange(int(samples.max()) if len(samples) else 0, device=start.device)
     bin_index = torch.arange(bins, device=start.device)[:, None]
-    position = start[:, None, None] + bin_index * size + (number + 0.5) * size / samples  # (R, bins, samples)
+    position = start[:, None, None] + bin_index * size + (number + 0.5) * size / samples
     # Half a cell beyond the border still counts. A side of no length has nothing to sample.
     counts = (number < samples) & (position >= -1) & (position <= length)
+    return position, counts
+
+
+def _axis_weights(start: Tensor, end: Tensor, bins: int, length: int, sampling_ratio: int) -> Tensor:
+    """Return how much each cell counts for each bin of the sides [start, end] (R,): (R, bins, length)."""
+    position, counts = axis_samples(start, end, bins, length, sampling_ratio)
+    samples = _samples((end - start) / bins, sampling_ratio)[:, None, None]
     position = position.clamp(0, length - 1).nan_to_num()
     before = position.floor()
     after_share = (position - before) * counts / samples.clamp(min=1)
@@ -132,6 +145,11 @@ def _axis_weights(start: Tensor, end: Tensor, bins: int, length: int, sampling_r
     weights = start.new_zeros(len(start), bins, length)
     weights.scatter_add_(2, before.long(), before_share)
     return weights.scatter_add_(2, (before + 1).clamp(max=length - 1).long(), after_share)
+
+
+def _samples(bin_size: Tensor, sampling_ratio: int) -> Tensor:
+    """Return how many samples (R,) a bin takes along one axis; 0 only for a side of no length."""
+    return torch.full_like(bin_size, sampling_ratio) if sampling_ratio else bin_size.ceil().clamp(min=0)
 
 
 def _torchvision(features: Tensor, rois: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:

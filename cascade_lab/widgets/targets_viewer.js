@@ -1,0 +1,516 @@
+// The targets viewer in the browser: five tabs over one picture, each with its sliders, its drawing and its panel.
+// A tab is an object of pure functions of the view and of the state; render() at the end ties them to the page.
+
+const TRAITS = ["tab", "level", "cell", "source", "sample", "box", "bin", "step", "zoom"];
+const MARGIN = 2; // cells of the feature map shown around a box
+const NEAR_MISSES = 3; // waiting boxes of NMS whose IoU is listed too
+
+// ---------------------------------------------------------------- numbers: no DOM below this line
+
+function decode(raw) {
+  const { anchors, reading } = raw;
+  let first = 0;
+  const starts = anchors.grids.map(([rows, columns]) => { const at = first; first += rows * columns * anchors.shapes; return at; });
+  return {
+    ...raw,
+    targets: corners(raw.targets),
+    anchors: { ...anchors, starts, boxes: corners(anchors.boxes), iou: floats(anchors.iou), target: integers(anchors.target_index) },
+    samples: raw.samples.map((one) => ({
+      ...one, boxes: corners(one.boxes), iou: floats(one.iou), isTarget: integers(one.is_target), entering: floats(one.entering_iou),
+    })),
+    reading: {
+      ...reading, boxes: corners(reading.boxes), levels: integers(reading.levels), rows: floats(reading.rows),
+      columns: floats(reading.columns), pooled: floats(reading.pooled),
+      maps: reading.maps.map(({ size, values }) => ({ size, values: floats(values) })),
+    },
+    suppression: raw.suppression.map((one) => {
+      const by = integers(one.by), kept = [...by.keys()].filter((box) => by[box] < 0);
+      return { ...one, boxes: corners(one.boxes), scores: floats(one.scores), by, kept };
+    }),
+  };
+}
+
+function corners(bytes) {
+  const values = floats(bytes);
+  return Array.from({ length: values.length / 4 }, (_, i) => [...values.subarray(i * 4, i * 4 + 4)]);
+}
+
+const one = (value) => value.toFixed(1);
+const three = (value) => value.toFixed(3);
+const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];
+const size = (box) => sides(box)[0] * sides(box)[1];
+const holds = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
+const percent = (ious, least) => (ious.length ? Math.round((100 * ious.filter((v) => v >= Math.fround(least)).length) / ious.length) : 0);
+
+// The largest value of every whole-numbered trait; some depend on others.
+function last(view, state, name) {
+  const [rows, columns] = view.anchors.grids[state.level];
+  const counts = {
+    level: view.anchors.grids.length, cell: rows * columns, source: view.samples.length,
+    sample: view.samples[state.source].boxes.length, box: view.reading.boxes.length, bin: view.reading.bins ** 2,
+    step: view.suppression[state.level].kept.length,
+  };
+  return Math.max(counts[name] - 1, 0);
+}
+
+const cellAnchors = ({ starts, shapes }, level, cell) =>
+  Array.from({ length: shapes }, (_, i) => starts[level] + cell * shapes + i);
+
+function anchorKind({ target, iou: ious, positive_iou }, anchor) {
+  if (target[anchor] < 0) return target[anchor] === -1 ? "negative" : "unused";
+  return ious[anchor] < Math.fround(positive_iou) ? "rescued" : "positive";
+}
+
+function verdict(view, anchor) {
+  const kind = anchorKind(view.anchors, anchor), name = view.target_names[view.anchors.target[anchor]];
+  return { negative: "negative", unused: "neither", positive: `positive for ${name}`, rescued: `positive for ${name}, rescued` }[kind];
+}
+
+function levelOf(view, box, zoom) {
+  const { reading } = view, [w, h] = sides(reading.boxes[box]).map((side) => side * zoom), side = Math.sqrt(w * h);
+  const height = Math.log2(side / reading.canonical_size + 1e-6);
+  return { w, h, side, height, level: clamp(Math.floor(height), 0, reading.strides.length - 1) };
+}
+
+// Where one bin of a box takes its samples, in cells of the map; 0 is the middle of the first cell.
+function binSamples({ reading }, box, bin) {
+  const at = (values, most, place) => [...values.subarray((box * reading.bins + place) * most, (box * reading.bins + place + 1) * most)].filter(Number.isFinite);
+  const [down, across] = reading.most_samples;
+  return { rows: at(reading.rows, down, Math.floor(bin / reading.bins)), columns: at(reading.columns, across, bin % reading.bins) };
+}
+
+function bilinear({ size: [rows, columns], values }, y, x) {
+  y = clamp(y, 0, rows - 1);
+  x = clamp(x, 0, columns - 1);
+  const y0 = Math.floor(y), x0 = Math.floor(x), y1 = Math.min(y0 + 1, rows - 1), x1 = Math.min(x0 + 1, columns - 1);
+  const value = (r, c) => values[r * columns + c], mix = (r) => value(r, x0) * (1 - (x - x0)) + value(r, x1) * (x - x0);
+  return mix(y0) * (1 - (y - y0)) + mix(y1) * (y - y0);
+}
+
+// The part of a feature map that is shown: the box and a margin, in whole cells.
+function mapWindow(view, box) {
+  const { reading } = view, level = reading.levels[box], [rows, columns] = reading.maps[level].size;
+  const [x1, y1, x2, y2] = reading.boxes[box].map((value) => value / reading.strides[level]);
+  const left = clamp(Math.floor(x1) - MARGIN, 0, columns - 1), top = clamp(Math.floor(y1) - MARGIN, 0, rows - 1);
+  return { left, top, columns: Math.min(Math.ceil(x2) + MARGIN, columns) - left, rows: Math.min(Math.ceil(y2) + MARGIN, rows) - top, corners: [x1, y1, x2, y2], level };
+}
+
+function stepOf(view, level, step) {
+  const nms = view.suppression[level], best = nms.kept[step], before = nms.kept.slice(0, step);
+  const others = [...nms.by.keys()].filter((box) => box !== best && !before.includes(box) && !before.includes(nms.by[box]));
+  const fallen = others.filter((box) => nms.by[box] === best), waiting = others.filter((box) => nms.by[box] !== best);
+  return { nms, best, before, others, fallen, waiting };
+}
+
+// ---------------------------------------------------------------- small pieces of the panel and of the drawing
+
+const paragraph = (text, name = "") => make("p", name ? { class: name } : {}, text);
+
+function table(head, rows, now = -1) {
+  return make("div", { class: "cl-scroll" }, make("table", {},
+    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, ...rows.map(([first, ...rest], index) => make("tr", index === now ? { class: "tv-now" } : {},
+      make("th", { scope: "row" }, ...[first].flat()), ...rest.map((text) => make("td", {}, text)))))));
+}
+
+const legend = (view, names) => make("div", { class: "tv-legend", "aria-label": "Legend" },
+  ...names.map(([look, text]) => make("span", {}, swatch(view.looks[look]), text)));
+
+function dots(context, points, radius, fill) {
+  context.beginPath();
+  for (const [x, y] of points) {
+    context.moveTo(x + radius, y);
+    context.arc(x, y, radius, 0, 7);
+  }
+  context.fillStyle = fill;
+  context.fill();
+}
+
+function gridLines(context, step, width, height) {
+  context.beginPath();
+  for (let x = step; x < width; x += step) { context.moveTo(x, 0); context.lineTo(x, height); }
+  for (let y = step; y < height; y += step) { context.moveTo(0, y); context.lineTo(width, y); }
+  context.strokeStyle = "rgba(255, 255, 255, 0.45)";
+  context.lineWidth = 1;
+  context.stroke();
+}
+
+// ---------------------------------------------------------------- the tabs
+// sliders: [trait, label, words]; choices: [trait, label, options]; draw gets boxes in pixels of the screen;
+// keys: what the arrows do to the traits; pick: what a click at (x, y), in pixels of the picture, does.
+
+const ANCHORS = {
+  title: "Anchors",
+  choices: (view) => [["level", "Level", view.anchors.strides.map((stride, k) => `${k}, stride ${stride}`)]],
+  sliders: (view, { level, cell }) => {
+    const columns = view.anchors.grids[level][1];
+    return [["cell", "Cell", `row ${Math.floor(cell / columns)}, column ${cell % columns}`]];
+  },
+  keys: (view, { level, cell }) => {
+    const columns = view.anchors.grids[level][1];
+    return { ArrowLeft: { cell: cell - 1 }, ArrowRight: { cell: cell + 1 }, ArrowUp: { cell: cell - columns }, ArrowDown: { cell: cell + columns } };
+  },
+  pick: (view, { level }, x, y) => {
+    const [rows, columns] = view.anchors.grids[level], stride = view.anchors.strides[level];
+    return { cell: clamp(Math.round(y / stride), 0, rows - 1) * columns + clamp(Math.round(x / stride), 0, columns - 1) };
+  },
+  draw: ({ context, view, state: { level, cell }, scale, onScreen }) => {
+    const stride = view.anchors.strides[level], [rows, columns] = view.anchors.grids[level];
+    const at = (index) => [(index % columns) * stride * scale, Math.floor(index / columns) * stride * scale];
+    dots(context, Array.from({ length: rows * columns }, (_, index) => at(index)), 1.5, "rgba(255, 255, 255, 0.75)");
+    const mine = cellAnchors(view.anchors, level, cell), end = view.anchors.starts[level] + rows * columns * view.anchors.shapes;
+    for (let anchor = view.anchors.starts[level]; anchor < end; anchor += 1) {
+      if (view.anchors.target[anchor] < 0 || mine.includes(anchor)) continue;
+      strokeBoxes(context, [onScreen(view.anchors.boxes[anchor])], view.looks[anchorKind(view.anchors, anchor)], 1.5, 0.45);
+    }
+    for (const anchor of mine) strokeBoxes(context, [onScreen(view.anchors.boxes[anchor])], view.looks[anchorKind(view.anchors, anchor)], 2.5);
+    dots(context, [at(cell)], 5, "#000");
+    dots(context, [at(cell)], 3.5, view.looks.now.color);
+    return mine.map((anchor) => [`IoU ${two(view.anchors.iou[anchor])}`, onScreen(view.anchors.boxes[anchor]), view.looks[anchorKind(view.anchors, anchor)]]);
+  },
+  words: (view, { level, cell }) => {
+    const columns = view.anchors.grids[level][1], stride = view.anchors.strides[level], row = Math.floor(cell / columns), column = cell % columns;
+    return `Level ${level}, stride ${stride}: row ${row}, column ${column}. Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
+  },
+  lines: (view, { level, cell }) => cellAnchors(view.anchors, level, cell).map((anchor) => {
+    const [w, h] = sides(view.anchors.boxes[anchor]);
+    return [anchorKind(view.anchors, anchor), `${one(w)} × ${one(h)}: best IoU ${two(view.anchors.iou[anchor])}, ${verdict(view, anchor)}`];
+  }),
+  panel: (view, state) => {
+    const { positive_iou, negative_iou, grids, shapes, target } = view.anchors;
+    const counts = grids.map(([rows, columns], level) => {
+      const from = view.anchors.starts[level], part = target.subarray(from, from + rows * columns * shapes);
+      return [part.length, part.filter((t) => t >= 0).length, part.filter((t) => t === -1).length, part.filter((t) => t === -2).length];
+    });
+    return [
+      ...ANCHORS.lines(view, state).map(([kind, text]) => make("p", { class: "tv-line" }, swatch(view.looks[kind]), text)),
+      paragraph(`Positive from IoU ${positive_iou} up, negative below ${negative_iou}, between them neither: no loss looks at it. The best anchor of an object that none fits is rescued.`, "cl-hint"),
+      table(["level", "anchors", "positive", "negative", "neither"], counts.map((row, level) => [`${level}, stride ${view.anchors.strides[level]}`, ...row.map(String)]), state.level),
+      legend(view, [["object", "object"], ["positive", "positive"], ["rescued", "rescued"], ["negative", "negative"], ["unused", "neither"]]),
+      paragraph("The faint boxes are the other positive anchors of this level.", "cl-hint"),
+    ];
+  },
+};
+
+const SAMPLES = {
+  title: "Samples",
+  choices: (view) => [["source", "Loss of", view.samples.map(({ name }) => name)]],
+  sliders: (view, { source, sample }) => [["sample", "Box", `${sample + 1} of ${view.samples[source].boxes.length}`]],
+  keys: (view, { sample }) => ({ ArrowLeft: { sample: sample - 1 }, ArrowRight: { sample: sample + 1 }, ArrowUp: { sample: sample - 1 }, ArrowDown: { sample: sample + 1 } }),
+  pick: (view, { source, sample }, x, y) => {
+    const { boxes } = view.samples[source], under = [...boxes.keys()].filter((box) => holds(boxes[box], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
+    return under.length ? { sample: under[(under.indexOf(sample) + 1) % under.length] } : {};
+  },
+  draw: ({ context, view, state: { source, sample }, onScreen }) => {
+    const { boxes, positives, iou: ious } = view.samples[source], look = (box) => view.looks[box < positives ? "positive" : "negative"];
+    strokeBoxes(context, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.7);
+    strokeBoxes(context, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2);
+    if (!boxes.length) return [];
+    strokeBoxes(context, [onScreen(boxes[sample])], { ...look(sample), color: view.looks.now.color }, 3.5);
+    return [[`${sample < positives ? "positive" : "negative"}, IoU ${two(ious[sample])}`, onScreen(boxes[sample]), view.looks.now]];
+  },
+  words: (view, { source, sample }) => {
+    const { boxes, isTarget, positives, iou: ious } = view.samples[source], words = `Box ${sample + 1} of ${boxes.length}`;
+    if (isTarget[sample]) return `${words}: positive, an object's own box that was put among the proposals.`;
+    const rescued = ious[sample] < Math.fround(view.samples[source].positive_iou) ? ", rescued" : "";
+    return sample < positives ? `${words}: positive${rescued}, IoU ${two(ious[sample])} with its object.` : `${words}: negative, its best IoU is ${two(ious[sample])}.`;
+  },
+  panel: (view, { source }) => {
+    const now = view.samples[source];
+    const below = now.positive_iou === now.negative_iou ? "negative below it" : `negative below ${now.negative_iou}, neither between them`;
+    return [
+      paragraph(`${now.name}: positive from IoU ${now.positive_iou} up, ${below}; the sampler takes ${now.rule}.`),
+      make("h3", {}, "Boxes to choose from, and sampled"),
+      table(["", "positive", "negative", "neither", "sampled +", "sampled −"], view.samples.map((one) => [one.name, ...one.available.map(String), String(one.positives), String(one.boxes.length - one.positives)]), source),
+      make("h3", {}, "How good are the boxes to choose from?"),
+      table(["share with", "IoU ≥ .5", "≥ .6", "≥ .7"], view.samples.map((one) => [one.name, ...[0.5, 0.6, 0.7].map((least) => `${percent(one.entering, least)} %`)]), source),
+      paragraph("Shares are of proposals alone; the counts above include the objects' own boxes, which are put among the proposals of every stage.", "cl-hint"),
+      legend(view, [["object", "object"], ["positive", "positive"], ["negative", "negative"], ["now", "chosen"]]),
+    ];
+  },
+};
+
+const readingKeys = (view, { box }) => ({ ArrowLeft: { box: box - 1 }, ArrowRight: { box: box + 1 } });
+const boxSlider = (view, { box }) => ["box", "Box", view.reading.names[box] ?? "none"];
+
+const LEVELS = {
+  title: "Pyramid level",
+  choices: () => [],
+  sliders: (view, state) => [boxSlider(view, state), ["zoom", "Enlarge the picture", `× ${two(state.zoom)}`]],
+  keys: (view, state) => ({ ...readingKeys(view, state), ArrowUp: { zoom: state.zoom * 2 ** 0.25 }, ArrowDown: { zoom: state.zoom / 2 ** 0.25 } }),
+  pick: (view, { box }, x, y) => {
+    const { boxes } = view.reading, under = [...boxes.keys()].filter((one) => holds(boxes[one], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
+    return under.length ? { box: under[(under.indexOf(box) + 1) % under.length] } : {};
+  },
+  draw: ({ context, view, state: { box, zoom }, scale, width, height, onScreen }) => {
+    if (!view.reading.boxes.length) return [];
+    const { level } = levelOf(view, box, zoom), look = view.looks[`level ${level % 5}`];
+    gridLines(context, (view.reading.strides[level] / zoom) * scale, width, height);
+    strokeBoxes(context, [onScreen(view.reading.boxes[box])], look, 3);
+    return [[`level ${level}`, onScreen(view.reading.boxes[box]), look]];
+  },
+  formula: (view, { box, zoom }) => {
+    const { reading } = view, { w, h, side, height, level } = levelOf(view, box, zoom);
+    return [
+      `${reading.names[box]}: side = √(${one(w)} × ${one(h)}) = ${one(side)} pixels`,
+      `log2(${one(side)} / ${reading.canonical_size}) = ${two(height)}, rounded down ${Math.floor(height)}, kept within 0 … ${reading.strides.length - 1}`,
+      `It reads level ${level}, where a cell is ${reading.strides[level]} pixels wide.`,
+    ];
+  },
+  words: (view, state) => (view.reading.boxes.length ? LEVELS.formula(view, state)[2] : "No box."),
+  panel: (view, state) => {
+    if (!view.reading.boxes.length) return [];
+    const { reading } = view, { level, w, h } = levelOf(view, state.box, state.zoom), edge = reading.canonical_size, top = reading.strides.length - 1;
+    const levels = reading.boxes.map((_, box) => levelOf(view, box, state.zoom).level);
+    const range = (k) => (k === 0 ? `under ${2 * edge}` : k === top ? `${edge * 2 ** k} or more` : `${edge * 2 ** k} to ${edge * 2 ** (k + 1)}`);
+    return [
+      ...LEVELS.formula(view, state).slice(0, 2).map((text) => paragraph(text, "tv-formula")), // the headline says the third
+      paragraph(`On its level the box covers ${one(w / reading.strides[level])} × ${one(h / reading.strides[level])} cells.`),
+      table(["level", "stride", "side in pixels", "boxes here"], reading.strides.map((stride, k) => [[swatch(view.looks[`level ${k % 5}`]), ` ${k}`], String(stride), range(k), String(levels.filter((l) => l === k).length)]), level),
+      paragraph("The thin lines are the cells of that level. Enlarge the picture: the box grows in pixels, and the level changes so that it always covers a similar number of cells.", "cl-hint"),
+    ];
+  },
+};
+
+const BINS = {
+  title: "RoIAlign bins",
+  choices: () => [],
+  sliders: (view, state) => [boxSlider(view, state), ["bin", "Bin", `row ${Math.floor(state.bin / view.reading.bins)}, column ${state.bin % view.reading.bins}`]],
+  keys: (view, { bin }) => ({ ArrowLeft: { bin: bin - 1 }, ArrowRight: { bin: bin + 1 }, ArrowUp: { bin: bin - view.reading.bins }, ArrowDown: { bin: bin + view.reading.bins } }),
+  window: (view, { box }) => { const { rows, columns } = mapWindow(view, box); return [rows, columns]; },
+  pick: (view, { box }, x, y) => {
+    const { left, top, corners: [x1, y1, x2, y2] } = mapWindow(view, box), { bins } = view.reading;
+    const column = Math.floor(((x + left - x1) / (x2 - x1)) * bins), row = Math.floor(((y + top - y1) / (y2 - y1)) * bins);
+    return column >= 0 && column < bins && row >= 0 && row < bins ? { bin: row * bins + column } : {};
+  },
+  draw: ({ context, view, state: { box, bin }, scale }) => {
+    const { left, top, rows, columns, corners: [x1, y1, x2, y2], level } = mapWindow(view, box), { bins, maps } = view.reading;
+    const map = maps[level], low = Math.min(...map.values), high = Math.max(...map.values);
+    for (let r = 0; r < rows; r += 1) {
+      for (let c = 0; c < columns; c += 1) {
+        const shade = 24 + (206 * (map.values[(r + top) * map.size[1] + c + left] - low)) / (high - low || 1);
+        context.fillStyle = `rgb(${shade}, ${shade}, ${shade})`;
+        context.fillRect(c * scale, r * scale, scale - 1, scale - 1);
+      }
+    }
+    const x = (value) => (value - left) * scale, y = (value) => (value - top) * scale, w = (x2 - x1) / bins, h = (y2 - y1) / bins;
+    const cellAt = (number) => [x(x1 + (number % bins) * w), y(y1 + Math.floor(number / bins) * h), x(x1 + ((number % bins) + 1) * w), y(y1 + (Math.floor(number / bins) + 1) * h)];
+    const every = Array.from({ length: bins * bins }, (_, number) => number);
+    strokeBoxes(context, every.map(cellAt), { color: view.looks.now.color, dash: [] }, 1);
+    const points = (number) => { const at = binSamples(view, box, number); return at.rows.flatMap((r) => at.columns.map((c) => [x(c + 0.5), y(r + 0.5)])); };
+    dots(context, every.flatMap(points), 2.5, "#000");
+    dots(context, every.flatMap(points), 1.6, view.looks.rescued.color);
+    strokeBoxes(context, [cellAt(bin)], view.looks.bin, 2.5);
+    const chosen = binSamples(view, box, bin);
+    for (const r of chosen.rows) { // from each sample to the middles of the four cells that it mixes
+      for (const c of chosen.columns) {
+        context.beginPath();
+        for (const [dy, dx] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
+          context.moveTo(x(c + 0.5), y(r + 0.5));
+          context.lineTo(x(Math.floor(c) + dx + 0.5), y(Math.floor(r) + dy + 0.5));
+        }
+        context.strokeStyle = view.looks.bin.color;
+        context.lineWidth = 1;
+        context.stroke();
+      }
+    }
+    dots(context, points(bin), 5, "#000");
+    dots(context, points(bin), 3.5, view.looks.bin.color);
+    return [];
+  },
+  words: (view, { box, bin }) => {
+    if (!view.reading.boxes.length) return "No box.";
+    const { reading } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading;
+    return `${reading.names[box]}, level ${reading.levels[box]}: bin in row ${Math.floor(bin / bins)}, column ${bin % bins}. ` +
+      `${rows.length} × ${columns.length} samples, mean ${three(reading.pooled[box * bins * bins + bin])}.`;
+  },
+  panel: (view, { box, bin }) => {
+    if (!view.reading.boxes.length) return [];
+    const { reading } = view, { rows, columns } = binSamples(view, box, bin), map = reading.maps[reading.levels[box]];
+    const found = rows.flatMap((r) => columns.map((c) => [r, c, bilinear(map, r, c)]));
+    return [
+      table(["sample", "row", "column", "value"], found.map(([r, c, value], i) => [String(i + 1), two(r), two(c), three(value)])),
+      paragraph(`Mean of the ${found.length}: ${three(mean(found.map(([, , value]) => value)))}. The head reads ${reading.bins} × ${reading.bins} such means.`, "cl-headline"),
+      paragraph("The grey squares are cells of the feature map, the mean over its channels: dark is low, light is high. A sample mixes the middles of the four nearest cells, to which the lines lead. No corner is rounded.", "cl-hint"),
+      legend(view, [["now", "bins of the box"], ["bin", "chosen bin and its samples"]]),
+    ];
+  },
+};
+
+const NMS = {
+  title: "NMS",
+  choices: (view) => [["level", "Level", view.anchors.strides.map((stride, k) => `${k}, ${view.suppression[k].boxes.length} boxes`)]],
+  sliders: (view, { level, step }) => [["step", "Step", `${step + 1} of ${view.suppression[level].kept.length}`]],
+  keys: (view, { step }) => ({ ArrowLeft: { step: step - 1 }, ArrowRight: { step: step + 1 }, ArrowUp: { step: step - 1 }, ArrowDown: { step: step + 1 } }),
+  pick: () => ({}),
+  draw: ({ context, view, state: { level, step }, onScreen }) => {
+    if (!view.suppression[level].kept.length) return [];
+    const { nms, best, before, fallen, waiting } = stepOf(view, level, step), place = (list) => list.map((box) => onScreen(nms.boxes[box]));
+    strokeBoxes(context, place(waiting), view.looks.waiting, 1, 0.55);
+    strokeBoxes(context, place(before), view.looks.kept, 1.75, 0.8);
+    strokeBoxes(context, place(fallen), view.looks.fallen, 2);
+    strokeBoxes(context, place([best]), view.looks.now, 3);
+    return [[`box ${best + 1} stays`, onScreen(nms.boxes[best]), view.looks.now],
+      ...fallen.map((box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, onScreen(nms.boxes[box]), view.looks.fallen])];
+  },
+  words: (view, { level, step }) => {
+    if (!view.suppression[level].kept.length) return `Level ${level} has no boxes.`;
+    const { nms, best, others, fallen } = stepOf(view, level, step);
+    return `Step ${step + 1} of ${nms.kept.length}: box ${best + 1}, score ${three(nms.scores[best])}, stays. ` +
+      `${fallen.length} of ${others.length} waiting boxes overlap it by more than ${nms.threshold} and fall.`;
+  },
+  panel: (view, { level, step }) => {
+    if (!view.suppression[level].kept.length) return [];
+    const { nms, best, fallen, waiting } = stepOf(view, level, step), row = (box) => [three(nms.scores[box]), two(iou(nms.boxes[best], nms.boxes[box]))];
+    const near = waiting.map((box) => [box, iou(nms.boxes[best], nms.boxes[box])]).sort((a, b) => b[1] - a[1]).slice(0, NEAR_MISSES).map(([box]) => box);
+    return [
+      table(["", "score", "IoU", "what becomes of it"], [
+        [`box ${best + 1}`, three(nms.scores[best]), "", "stays"],
+        ...fallen.map((box) => [`box ${box + 1}`, ...row(box), "falls"]),
+        ...near.map((box) => [`box ${box + 1}`, ...row(box), "waits"])], 0),
+      paragraph(`Of the waiting boxes the ${near.length} that overlap box ${best + 1} most are listed. The level's ${nms.boxes.length} best boxes take part.`, "cl-hint"),
+      legend(view, [["now", "stays in this step"], ["fallen", "falls to it"], ["kept", "stayed before"], ["waiting", "waits"], ["object", "object"]]),
+    ];
+  },
+};
+
+const TABS = { anchors: ANCHORS, samples: SAMPLES, levels: LEVELS, bins: BINS, nms: NMS };
+const ZOOMS = { min: -2, max: 4, step: 0.25 }; // powers of two
+
+// ---------------------------------------------------------------- the viewer
+
+function render({ model, el }) {
+  const view = decode(model.get("_view")), group = `tabs-${Math.random().toString(36).slice(2)}`;
+  let bitmap = null, built = "", area = { scale: 1 };
+
+  // What is shown: every number within its range, whatever was set from elsewhere a moment ago.
+  function read() {
+    const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
+    for (const name of ["level", "source", "cell", "sample", "box", "bin", "step"]) state[name] = clamp(state[name], 0, last(view, state, name));
+    return state;
+  }
+
+  function change(values) {
+    const next = { ...read(), ...values };
+    if ("zoom" in values) next.zoom = clamp(values.zoom, 2 ** ZOOMS.min, 2 ** ZOOMS.max);
+    for (const name of ["level", "source", "cell", "sample", "box", "bin", "step"]) next[name] = clamp(next[name], 0, last(view, next, name));
+    put(next);
+  }
+
+  // Another level: the cell at the same place of the picture.
+  function changeChoice(name, value) {
+    if (name !== "level") return change({ [name]: value });
+    const { level, cell } = read(), { strides, grids } = view.anchors, ratio = strides[level] / strides[value];
+    const row = Math.round(Math.floor(cell / grids[level][1]) * ratio), column = Math.round((cell % grids[level][1]) * ratio);
+    const [rows, columns] = grids[value];
+    change({ level: value, cell: clamp(row, 0, rows - 1) * columns + clamp(column, 0, columns - 1), step: 0 });
+  }
+
+  // ---- elements, top to bottom
+  const radios = Object.entries(TABS).map(([name, { title }]) => {
+    const input = make("input", { type: "radio", name: group, value: name, onchange: () => put({ tab: name }) });
+    return [input, make("label", { class: "tv-tab" }, input, title)];
+  });
+  const tabs = make("div", { class: "tv-tabs", role: "radiogroup", "aria-label": "What to look at" }, ...radios.map(([, label]) => label));
+  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const stageBox = make("div", { class: "cl-picture" }, canvas);
+  const controls = make("div", { class: "tv-controls" });
+  const headline = make("p", { class: "cl-headline" });
+  const panel = make("div", { class: "tv-panel" });
+  const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
+  const key = (name) => make("kbd", {}, name);
+  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
+    make("li", {}, key("Tab"), " goes from control to control; ", key("←"), key("→"), " on the tabs choose what to look at"),
+    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), " on the picture: the next cell, box, bin or step; on a slider its value"),
+    make("li", {}, key("Home"), key("End"), " on a slider: first and last")));
+  const root = make("section", { class: "cascade-lab targets-viewer", "aria-label": "Targets viewer", onkeydown: onKey },
+    make("div", { class: "cl-head" }, tabs, make("span", { class: "cl-source" }, view.name)),
+    make("div", { class: "cl-body" }, make("div", {}, stageBox, controls, help), make("div", {}, headline, panel)), live);
+  el.replaceChildren(root);
+  const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
+  decodePicture(view.picture).then((image) => { bitmap = image; schedule(); });
+
+  // ---- controls: made anew with every tab, so that a slider keeps the focus while it moves
+  function buildControls(tab, state) {
+    if (built === state.tab) return;
+    built = state.tab;
+    controls.replaceChildren(...tab.choices(view).map(([name, label, options]) => {
+      const select = make("select", { "data-trait": name, onchange: () => changeChoice(name, Number(select.value)) });
+      fillOptions(select, options.map((text, value) => [value, text]), state[name]);
+      return make("label", { class: "tv-control" }, make("span", {}, label), select);
+    }), ...tab.sliders(view, state).map(([name, label]) => {
+      const limits = name === "zoom" ? ZOOMS : { min: 0, step: 1 };
+      const slider = make("input", {
+        type: "range", class: "cl-slider", "data-trait": name, "aria-label": label, ...limits,
+        oninput: () => change({ [name]: name === "zoom" ? 2 ** Number(slider.value) : Number(slider.value) }),
+      });
+      return make("label", { class: "tv-control" }, make("span", {}, label), slider, make("output", {}));
+    }));
+  }
+
+  function paintControls(tab, state) {
+    buildControls(tab, state);
+    for (const select of controls.querySelectorAll("select")) select.value = state[select.dataset.trait];
+    const sliders = tab.sliders(view, state);
+    [...controls.querySelectorAll("input")].forEach((slider, i) => {
+      const [name, , words] = sliders[i];
+      if (name !== "zoom") slider.max = last(view, state, name);
+      slider.value = name === "zoom" ? Math.log2(state.zoom) : state[name];
+      slider.setAttribute("aria-valuetext", words);
+      slider.style.setProperty("--filled", `${(100 * (slider.value - slider.min)) / (slider.max - slider.min || 1)}%`);
+      slider.nextElementSibling.textContent = words;
+    });
+    radios.forEach(([input]) => { input.checked = input.value === state.tab; });
+  }
+
+  // ---- painting
+  function paint() {
+    const state = read(), tab = TABS[state.tab], words = tab.words(view, state);
+    paintCanvas(tab, state);
+    paintControls(tab, state);
+    headline.textContent = words;
+    panel.replaceChildren(...tab.panel(view, state));
+    canvas.setAttribute("aria-label", `${tab.title}: ${words} Arrow keys move.`);
+    live.textContent = words;
+    root.dataset.painted = TRAITS.map((name) => state[name]).join(":"); // what the picture shows now, for tests
+  }
+
+  function paintCanvas(tab, state) {
+    const window = view.reading.boxes.length ? tab.window?.(view, state) : undefined;
+    const { context, width, height, scale } = fitCanvas(canvas, stageBox, window ?? view.size);
+    area = { scale };
+    context.fillStyle = "#101010";
+    context.fillRect(0, 0, width, height);
+    const onScreen = (box) => box.map((value) => value * scale);
+    if (!window) {
+      if (bitmap) context.drawImage(scaledPicture(view, bitmap, canvas), 0, 0, width, height);
+      strokeBoxes(context, view.targets.map(onScreen), view.looks.object, 1.5);
+    }
+    const taken = [];
+    for (const [text, box, look] of tab.draw({ context, view, state, scale, width, height, onScreen })) {
+      const spot = labelSpot(context, text, box, [width, height], taken);
+      if (spot) tag(context, text, ...spot, look.color);
+    }
+  }
+
+  // ---- hand and keyboard
+  canvas.addEventListener("click", (event) => {
+    const place = canvas.getBoundingClientRect(), state = read();
+    const values = TABS[state.tab].pick(view, state, (event.clientX - place.left) / area.scale, (event.clientY - place.top) / area.scale);
+    if (Object.keys(values).length) change(values);
+  });
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== canvas) return;
+    const state = read(), values = TABS[state.tab].keys(view, state)[event.key];
+    if (!values) return;
+    event.preventDefault();
+    event.stopPropagation();
+    change(values);
+  }
+
+  schedule();
+  return stop;
+}
+
+export default { render };
