@@ -1,4 +1,4 @@
-"""The still pictures of the targets viewer, one function a tab. And the looks of its boxes, for JavaScript."""
+"""The still pictures of the targets viewer, one for each tab, and the looks of its boxes, for JavaScript."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from matplotlib.patches import Rectangle
 
 from cascade_lab.viz.boxes import add_box, add_tag, show_picture
 from cascade_lab.viz.palette import (
-    FAINT, GREEN, INK, ORANGE, PALE, PAPER, SKY, VERMILLION, YELLOW, LineLook, stage_look,
-)  # fmt: skip
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PALE,
+    PAPER,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    LineLook,
+    stage_look,
+)
 from cascade_lab.widgets.targets_text import cell_anchors, describe_bin, describe_step, level_at
 from cascade_lab.widgets.targets_view import TargetsView
 
@@ -58,7 +68,7 @@ def draw_anchors(view: TargetsView, level: int, cell: int) -> Figure:
     """Draw the anchors of one cell, and beside them all positive anchors of the level."""
     figure, (left, right) = _figure(view, 2)
     stride, (rows, columns) = view.anchors.strides[level], view.anchors.grids[level]
-    y, x = np.divmod(np.arange(rows * columns), columns) * stride
+    y, x = stride * np.stack(np.divmod(np.arange(rows * columns), columns))
     left.plot(x, y, ".", color=PAPER, markersize=2.5, alpha=0.7)
     left.plot(x[cell], y[cell], "+", color=SKY, markersize=10, markeredgewidth=2)
     here = cell_anchors(view.anchors, level, cell)

@@ -122,7 +122,8 @@ def describe_step(view: TargetsView, level: int, step: int) -> str:
     fallen = np.flatnonzero(nms.by == best).tolist()
     lines = [
         f"Step {step + 1} of {len(kept)}: box {best + 1}, score {nms.scores[best]:.3f}, stays. "
-        f"{len(fallen)} of {waiting(nms, step)} waiting boxes overlap it by more than {nms.threshold:g} and fall."
+        f"{len(fallen)} of {waiting(nms, step)} waiting boxes overlap it by more than {nms.threshold:g} "
+        "and fall."
     ]
     ious = pairwise_iou(torch.from_numpy(nms.boxes[[best]]), torch.from_numpy(nms.boxes))[0]
     lines += [f"box {j + 1}, score {nms.scores[j]:.3f}: IoU {ious[j]:.2f}" for j in fallen]

@@ -435,7 +435,7 @@ function render({ model, el }) {
     if (built === state.tab) return;
     built = state.tab;
     controls.replaceChildren(...tab.choices(view).map(([name, label, options]) => {
-      const select = make("select", { "data-trait": name, onchange: () => changeChoice(name, Number(select.value)) });
+      const select = make("select", { "data-trait": name, "aria-label": label, onchange: () => changeChoice(name, Number(select.value)) });
       fillOptions(select, options.map((text, value) => [value, text]), state[name]);
       return make("label", { class: "tv-control" }, make("span", {}, label), select);
     }), ...tab.sliders(view, state).map(([name, label]) => {

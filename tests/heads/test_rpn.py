@@ -76,6 +76,28 @@ def test_limits_before_and_after_nms():
     assert len(model.train().propose(output, batch((64, 64))).boxes[0]) == 1
 
 
+def test_candidates_are_what_nms_has_not_yet_seen():
+    """The best of each level in order, those without area left out, however much they overlap."""
+    limits = ProposalLimits(before_nms=3)
+    model, deltas = rpn(), torch.zeros(1, 4, 4)
+    deltas[0, 1] = torch.tensor([0.0, -5.0, 0.0, 0.0])  # above the picture
+    output = answer(model, (2, 2), torch.tensor([[1.0, 8.0, 2.0, 3.0]]), deltas)
+    boxes, scores, levels = model.candidates(output, 0, (10, 12), limits)
+    assert_close(scores, torch.tensor([3.0, 2.0]).sigmoid())
+    assert_close(boxes, torch.tensor([[4.0, 4.0, 12.0, 10.0], [0.0, 4.0, 4.0, 10.0]]))
+    assert levels.tolist() == [0, 0]
+
+
+def test_assignment_behind_the_targets():
+    """An anchor on an object, one that it half covers, and one in the padding, which nothing looks at."""
+    model, image = rpn(), ImageBatch(torch.zeros(1, 3, 24, 8), [(8, 8)], [(8, 8)], [(16, 8)])
+    output = answer(model, (3, 1), torch.zeros(1, 3))
+    target = Instances((8, 8), torch.tensor([[-4.0, -4.0, 4.0, 4.0]]), torch.tensor([0]))
+    found = model.assign(output, image, 0, target)
+    assert found.target_index.tolist() == [0, -1, -2]
+    assert_close(found.iou, torch.tensor([1.0, 0.0, 0.0]))
+
+
 def test_levels_do_not_suppress_each_other():
     """The same box on two levels survives twice."""
     torch.manual_seed(0)

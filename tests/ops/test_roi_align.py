@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cascade_lab.kernels import cpu_backend, host_compiler, machines
 from cascade_lab.ops import roi_align as module
-from cascade_lab.ops.roi_align import Backend, pyramid_roi_align, roi_align, roi_align_reference
+from cascade_lab.ops.roi_align import Backend, axis_samples, pyramid_roi_align, roi_align, roi_align_reference
 
 COMPILER = host_compiler.find() is not None
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler on the PATH")
@@ -93,6 +93,19 @@ def test_a_slope_is_read_at_the_middle_of_each_bin(function: Callable[..., Tenso
     slope = (torch.arange(16.0) * 4 + 2).expand(1, 1, 16, 16)
     pooled = function(slope, torch.tensor([[0.0, 8, 8, 48, 40]]), 4, 0.25)
     assert_close(pooled[0, 0], torch.tensor([13.0, 23, 33, 43]).expand(4, 4))
+
+
+def test_samples_lie_evenly_and_count_where_there_is_a_map():
+    """Bins of 2 cells take 2 samples, one of half a cell takes 1; beyond one cell outside none counts."""
+    start, end = torch.tensor([0.0, 2.0, -4.0]), torch.tensor([4.0, 3.0, 0.0])
+    positions, counts = axis_samples(start, end, bins=2, length=3, sampling_ratio=0)
+    assert_close(positions[0], torch.tensor([[0.5, 1.5], [2.5, 3.5]]))
+    assert counts[0].tolist() == [[True, True], [True, False]]
+    assert_close(positions[1, :, 0], torch.tensor([2.25, 2.75]))
+    assert counts[1].tolist() == [[True, False], [True, False]]
+    assert_close(positions[2], torch.tensor([[-3.5, -2.5], [-1.5, -0.5]]))
+    assert counts[2].tolist() == [[False, False], [False, True]]
+    assert axis_samples(start, end, 2, 3, sampling_ratio=4)[0].shape == (3, 2, 4)
 
 
 @BOTH

@@ -1,0 +1,267 @@
+"""The targets viewer in a real browser: as an exported page, and in JupyterLab.
+
+To keep the screenshots: CASCADE_LAB_SCREENSHOTS=DIR pytest -m browser tests/browser -s
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from cascade_lab.widgets import targets_text as text
+from cascade_lab.widgets.targets_view import TargetsView
+from cascade_lab.widgets.targets_viewer import TABS, TargetsViewer
+from tests.browser.pages import FOCUSED, contrast, luminance, pixels, rest, screenshot, step_times
+from tests.widgets.course_view import course_view
+
+pytestmark = pytest.mark.browser
+NAMES = ("tab", "level", "cell", "source", "sample", "box", "bin", "step", "zoom")
+
+
+@pytest.fixture(scope="module")
+def view() -> TargetsView:
+    return course_view()
+
+
+def shown(page) -> dict[str, str]:
+    rest(page)
+    return dict(
+        zip(NAMES, page.locator("[data-painted]").get_attribute("data-painted").split(":"), strict=True)
+    )
+
+
+def headline(page) -> str:
+    rest(page)
+    return page.locator(".cl-headline").first.inner_text()
+
+
+def place(page, x: float, y: float, width: float) -> tuple[float, float]:
+    """Return where a point of a picture of this width stands on the screen."""
+    area = page.locator(".cl-canvas").bounding_box()
+    scale = area["width"] / width
+    return area["x"] + x * scale, area["y"] + y * scale
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_tab_moves_by_keyboard_and_says_the_numbers_of_python(open_page, view, tmp_path, tab):
+    viewer = TargetsViewer(view, tab=tab)
+    page = open_page(viewer)
+    words = {
+        "anchors": lambda at: text.describe_cell(view, at["level"], at["cell"]).splitlines()[0],
+        "samples": lambda at: text.describe_sample(view, at["source"], at["sample"]),
+        "levels": lambda at: text.describe_level(view, at["box"]).splitlines()[-1],
+        "bins": lambda at: text.describe_bin(view, at["box"], at["bin"]),
+        "nms": lambda at: text.describe_step(view, at["level"], at["step"]).splitlines()[0],
+    }[tab]
+    before, seen = pixels(page), set()
+    page.locator(".cl-canvas").focus()
+    assert pixels(page) == before, "the focus alone must not change the picture"
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+        state = shown(page)
+        seen.add(tuple(state.values()))
+        numbers = {name: int(value) for name, value in state.items() if name not in ("tab", "zoom")}
+        assert headline(page) == words(numbers)
+        assert words(numbers) in page.locator(".cl-canvas").get_attribute("aria-label")
+    assert len(seen) == 3 and pixels(page) != before
+    screenshot(page, f"targets_light_{tab}", tmp_path)
+
+
+def test_tabs_are_one_radio_group(open_page, view):
+    page = open_page(TargetsViewer(view))
+    page.keyboard.press("Tab")
+    for tab in (*TABS[1:], "anchors"):
+        page.keyboard.press("ArrowRight")
+        assert shown(page)["tab"] == tab
+        assert page.locator("input[type=radio]:checked").get_attribute("value") == tab
+    page.get_by_text("RoIAlign bins").click()
+    assert shown(page)["tab"] == "bins"
+
+
+def test_anchor_lines_and_table_are_those_of_the_assigner(open_page, view):
+    level, cell = 1, 5 * 16 + 10
+    viewer = TargetsViewer(view, level=level)
+    viewer.cell = cell
+    page = open_page(viewer)
+    _, *lines = text.describe_cell(view, level, cell).splitlines()
+    assert page.locator(".tv-line").all_inner_texts() == lines
+    rows = page.locator(".tv-panel tbody tr").all()
+    for number, row in enumerate(rows):
+        index = view.anchors.target_index[view.anchors.level_boxes(number)]
+        counts = [len(index), (index >= 0).sum(), (index == -1).sum(), (index == -2).sum()]
+        assert row.locator("td").all_inner_texts() == [str(count) for count in counts]
+
+
+def test_a_click_chooses_the_nearest_cell(open_page, view):
+    page = open_page(TargetsViewer(view, level=2))
+    page.mouse.click(*place(page, 50, 95, 128))  # stride 16: column 3, row 6
+    assert shown(page)["cell"] == str(6 * 8 + 3)
+    assert "row 6, column 3" in headline(page)
+
+
+def test_another_level_keeps_the_place(open_page, view):
+    viewer = TargetsViewer(view, level=1)
+    viewer.cell = 6 * 16 + 4  # y 48, x 32
+    page = open_page(viewer)
+    page.get_by_label("Level", exact=True).select_option("2")
+    assert shown(page)["cell"] == str(3 * 8 + 2)
+
+
+def test_samples_count_as_python_does(open_page, view):
+    page = open_page(TargetsViewer(view, tab="samples"))
+    before = pixels(page)
+    page.get_by_label("Loss of").select_option("3")
+    assert shown(page)["source"] == "3" and pixels(page) != before
+    counts, shares = page.locator(".tv-panel table").all()
+    for sample, row, quality in zip(
+        view.samples, counts.locator("tbody tr").all(), shares.locator("tbody tr").all(), strict=True
+    ):
+        negatives = len(sample.boxes) - sample.positives
+        wanted = [*sample.available, sample.positives, negatives]
+        assert row.locator("td").all_inner_texts() == [str(value) for value in wanted]
+        found = [float(cell.split()[0]) for cell in quality.locator("td").all_inner_texts()]
+        assert found == pytest.approx(
+            [100 * text.share(sample.entering_iou, u) for u in (0.5, 0.6, 0.7)], abs=0.51
+        )
+
+
+@pytest.mark.parametrize("steps", [0, 4, 9, 16])
+def test_levels_follow_the_formula(open_page, view, steps):
+    page = open_page(TargetsViewer(view, tab="levels"))
+    page.get_by_label("Enlarge the picture").focus()
+    for _ in range(steps):
+        page.keyboard.press("ArrowRight")
+    zoom = 2 ** (steps / 4)
+    assert float(shown(page)["zoom"]) == pytest.approx(zoom)
+    *formula, last = text.describe_level(view, 0, zoom).splitlines()
+    assert page.locator(".tv-formula").all_inner_texts() == formula and headline(page) == last
+
+
+def test_a_bin_is_the_mean_of_its_samples(open_page, view):
+    page = open_page(TargetsViewer(view, tab="bins"))
+    x1, y1, x2, y2 = view.reading.boxes[0] / 4
+    left, top = int(np.floor(x1)) - 2, int(np.floor(y1)) - 2
+    right = min(int(np.ceil(x2)) + 2, 32)
+    x, y = x1 + 3.5 * (x2 - x1) / 7 - left, y1 + 5.5 * (y2 - y1) / 7 - top
+    page.mouse.click(*place(page, float(x), float(y), right - left))
+    assert shown(page)["bin"] == str(5 * 7 + 3)
+    values = [float(v) for v in page.locator(".tv-panel tbody tr td:last-child").all_inner_texts()]
+    assert np.mean(values) == pytest.approx(view.reading.pooled[0, 5, 3], abs=1e-3)
+    said = re.search(r"Mean of the (\d+): (-?[\d.]+)\.", page.locator(".tv-panel .cl-headline").inner_text())
+    assert int(said[1]) == len(values)
+    assert float(said[2]) == pytest.approx(view.reading.pooled[0, 5, 3], abs=1e-3)
+
+
+def test_nms_lists_who_falls_and_by_how_much(open_page, view):
+    viewer = TargetsViewer(view, tab="nms", level=1)
+    page = open_page(viewer)
+    _, *lines = text.describe_step(view, 1, 0).splitlines()
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator(".tv-panel tbody tr").all()]
+    fallen = [f"{box}, score {score}: IoU {iou}" for box, score, iou, end in rows if end == "falls"]
+    assert fallen == lines
+    waits = [float(iou) for _, _, iou, end in rows if end == "waits"]
+    assert waits == sorted(waits, reverse=True) and max(waits) <= 0.7
+    before = pixels(page)
+    page.get_by_label("Step", exact=True).press("End")
+    assert shown(page)["step"] == str(len(view.suppression[1].kept()) - 1) and pixels(page) != before
+
+
+def test_what_python_sets_out_of_turn_is_still_drawn(open_page, view):
+    """Traits may come one by one: a number beyond its range is drawn as the last one."""
+    viewer = TargetsViewer(view, tab="nms", level=0)
+    viewer.step = viewer.last("step")
+    page = open_page(viewer)
+    page.get_by_label("Level", exact=True).select_option("4")
+    assert shown(page)["level"] == "4"
+    assert headline(page) == text.describe_step(view, 4, 0).splitlines()[0]
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_tab_reaches_every_control_in_reading_order(open_page, view, tab):
+    page = open_page(TargetsViewer(view, tab=tab))
+    controls = {
+        "anchors": ["Level", "Cell"], "samples": ["Loss of", "Box"], "levels": ["Box", "Enlarge the picture"],
+        "bins": ["Box", "Bin"], "nms": ["Level", "Step"],
+    }[tab]  # fmt: skip
+    reached = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(FOCUSED))
+    names = [name.strip().splitlines()[0] for _, name, _ in reached]
+    assert names[0].startswith(
+        {"bins": "RoIAlign", "levels": "Pyramid", "nms": "NMS"}.get(tab, tab.capitalize())
+    )
+    assert "Arrow keys" in names[1]
+    assert [
+        name.startswith(wanted) for name, wanted in zip(names[2:], [*controls, "Keyboard"], strict=True)
+    ] == [True] * 3, names
+    assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_themes_are_legible(open_page, view, tmp_path, scheme):
+    page = open_page(TargetsViewer(view), color_scheme=scheme, device_scale_factor=2)
+    paper = luminance(
+        page.evaluate("getComputedStyle(document.querySelector('.cascade-lab')).backgroundColor")
+    )
+    assert (paper > 0.8) if scheme == "light" else (paper < 0.1)
+    for selector in (
+        ".cl-headline",
+        ".cl-hint",
+        ".tv-line",
+        ".tv-tab",
+        ".tv-control",
+        ".cl-help",
+        "thead th",
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+    canvas = page.locator(".cl-canvas")
+    width, dense = canvas.bounding_box()["width"], canvas.evaluate("canvas => canvas.width")
+    assert dense == pytest.approx(2 * width, abs=2), "a sharp picture on a dense screen"
+    for tab in TABS:
+        page.locator(f"input[value={tab}]").check()
+        rest(page)
+        screenshot(page, f"targets_{scheme}_dense_{tab}", tmp_path)
+
+
+def test_narrow_window_needs_no_sideways_scrolling(open_page, view, tmp_path):
+    page = open_page(TargetsViewer(view), viewport={"width": 420, "height": 900})
+    for tab in TABS:
+        page.locator(f"input[value={tab}]").check()
+        rest(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        screenshot(page, f"targets_narrow_{tab}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "tab, slider, values",
+    [
+        ("anchors", "Cell", [i * 37 % 250 for i in range(1, 25)]),
+        ("samples", "Box", [i * 7 % 120 + 1 for i in range(24)]),
+        ("levels", "Enlarge the picture", [(i * 5 % 24) * 0.25 - 1.75 for i in range(2, 24)]),
+        ("bins", "Bin", [i * 11 % 48 + 1 for i in range(24)]),
+        ("nms", "Step", [i * 3 % 20 + 1 for i in range(20)]),
+    ],
+)
+def test_tabs_follow_the_hand(open_page, view, tab, slider, values):
+    level = 1 if tab == "anchors" else 0
+    page = open_page(TargetsViewer(view, tab=tab, level=level))
+    times = step_times(page, f'input[aria-label="{slider}"]', values, f"targets viewer, {tab}")
+    assert np.median(times) < 100
+
+
+@pytest.mark.slow
+def test_notebook_in_jupyterlab(open_notebook, tmp_path):
+    page = open_notebook("05_proposals.ipynb", ".targets-viewer")
+    before = pixels(page, ".targets-viewer .cl-canvas")
+    slider = page.locator(".targets-viewer .cl-slider").first
+    slider.focus()
+    at = int(slider.input_value())
+    page.keyboard.press("ArrowRight")  # JupyterLab would like these keys for itself
+    page.keyboard.press("ArrowRight")
+    rest(page)
+    assert int(slider.input_value()) == at + 2
+    assert pixels(page, ".targets-viewer .cl-canvas") != before
+    screenshot(page, "targets_jupyterlab", tmp_path)
