@@ -5,6 +5,8 @@ from __future__ import annotations
 from cascade_lab.learn.chapter_01 import CHAPTER_01
 from cascade_lab.learn.chapter_02 import CHAPTER_02
 from cascade_lab.learn.chapter_03 import CHAPTER_03
+from cascade_lab.learn.chapter_05 import CHAPTER_05
+from cascade_lab.learn.chapter_06 import CHAPTER_06
 from cascade_lab.learn.chapter_11 import CHAPTER_11
 from cascade_lab.learn.chapter_12 import CHAPTER_12
 
@@ -12,6 +14,8 @@ EXERCISES = (
     *CHAPTER_01,
     *CHAPTER_02,
     *CHAPTER_03,
+    *CHAPTER_05,
+    *CHAPTER_06,
     *CHAPTER_11,
     *CHAPTER_12,
 )

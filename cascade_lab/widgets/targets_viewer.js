@@ -135,6 +135,18 @@ function gridLines(context, step, width, height) {
   context.stroke();
 }
 
+// What stays while a slider moves is drawn once per name and canvas size: a hundred dashed boxes take a while.
+function drawStill(view, name, context, width, height, draw) {
+  const { width: w, height: h } = context.canvas;
+  if (view.still?.name !== name || view.still.width !== w || view.still.height !== h) {
+    const layer = Object.assign(document.createElement("canvas"), { width: w, height: h }), onto = layer.getContext("2d");
+    onto.setTransform(context.getTransform());
+    draw(onto);
+    view.still = { name, width: w, height: h, layer };
+  }
+  context.drawImage(view.still.layer, 0, 0, width, height);
+}
+
 // ---------------------------------------------------------------- the tabs
 // sliders: [trait, label, words]; choices: [trait, label, options]; draw gets boxes in pixels of the screen;
 // keys: what the arrows do to the traits; pick: what a click at (x, y), in pixels of the picture, does.
@@ -201,10 +213,12 @@ const SAMPLES = {
     const { boxes } = view.samples[source], under = [...boxes.keys()].filter((box) => holds(boxes[box], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
     return under.length ? { sample: under[(under.indexOf(sample) + 1) % under.length] } : {};
   },
-  draw: ({ context, view, state: { source, sample }, onScreen }) => {
+  draw: ({ context, view, state: { source, sample }, width, height, onScreen }) => {
     const { boxes, positives, iou: ious } = view.samples[source], look = (box) => view.looks[box < positives ? "positive" : "negative"];
-    strokeBoxes(context, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.7);
-    strokeBoxes(context, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2);
+    drawStill(view, `loss ${source}`, context, width, height, (onto) => {
+      strokeBoxes(onto, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.85);
+      strokeBoxes(onto, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2);
+    });
     if (!boxes.length) return [];
     strokeBoxes(context, [onScreen(boxes[sample])], { ...look(sample), color: view.looks.now.color }, 3.5);
     return [[`${sample < positives ? "positive" : "negative"}, IoU ${two(ious[sample])}`, onScreen(boxes[sample]), view.looks.now]];
