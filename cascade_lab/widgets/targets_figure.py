@@ -113,7 +113,11 @@ def draw_levels(view: TargetsView, box: int, zooms: tuple[float, ...] = (1.0, 2.
         axes.vlines(np.arange(0, width + 1e-6, cell), 0, height, colors=PAPER, linewidths=0.5, alpha=0.6)
         axes.hlines(np.arange(0, height + 1e-6, cell), 0, width, colors=PAPER, linewidths=0.5, alpha=0.6)
         add_box(axes, view.reading.boxes[box].tolist(), stage_look(level))
-        axes.set_title(f"picture × {zoom:g}: level {level}", fontsize=10)
+        axes.set_title(
+            f"picture × {zoom:g}, {zoom * width:g} pixels wide:\n"
+            f"level {level}, cells of {view.reading.strides[level]} pixels",
+            fontsize=10,
+        )
     return figure
 
 
@@ -140,17 +144,26 @@ def draw_bins(view: TargetsView, box: int, bin: int = 0, *, rounded: bool = Fals
             chosen = (r, c) == (row, column)
             axes.plot(
                 x.ravel() + 0.5, y.ravel() + 0.5, "o" if chosen else ".", color=ORANGE if chosen else YELLOW,
-                markersize=5 if chosen else 2.5, markeredgecolor=INK, markeredgewidth=0.4,
+                markersize=6 if chosen else 4, markeredgecolor=INK, markeredgewidth=0.4,
             )  # fmt: skip
     w, h = (x2 - x1) / bins, (y2 - y1) / bins
     axes.add_patch(
-        Rectangle((x1 + column * w, y1 + row * h), w, h, fill=False, edgecolor=ORANGE, linewidth=2.2)
+        Rectangle(
+            (x1 + column * w, y1 + row * h), w, h, fill=False, edgecolor=ORANGE, linewidth=2.4, zorder=3
+        )
     )
     if rounded:
         a, b, c, d = (round(value) for value in (x1, y1, x2, y2))
         axes.add_patch(
             Rectangle(
-                (a, b), c - a, d - b, fill=False, edgecolor=VERMILLION, linestyle=(0, (4, 2)), linewidth=2
+                (a, b),
+                c - a,
+                d - b,
+                fill=False,
+                edgecolor=VERMILLION,
+                linestyle=(0, (4, 2)),
+                linewidth=2,
+                zorder=3,
             )
         )
     axes.set(xlim=(max(0, x1 - 2), min(width, x2 + 2)), ylim=(min(height, y2 + 2), max(0, y1 - 2)))

@@ -58,15 +58,17 @@ def describe_sample(view: TargetsView, source: int, number: int) -> str:
 def sample_table(view: TargetsView) -> str:
     """Return how many boxes each loss could choose from and took, and how good those to choose from are."""
     lines = [
-        f"{'':8s} positive if | candidates: pos   neg  neither | sampled: pos  neg | IoU >= .5   .6   .7"
+        f"{'':8s}  positive if |     to choose from     |  sampled  | share of proposals with IoU",
+        f"{'':8s}             |  pos    neg   neither  | pos   neg | >= .5   >= .6   >= .7",
     ]
     for sample in view.samples:
-        shares = [100 * share(sample.entering_iou, least) for least in (0.5, 0.6, 0.7)]
+        shares = (share(sample.entering_iou, least) for least in (0.5, 0.6, 0.7))
         positive, negative, unused = sample.available
         lines.append(
-            f"{sample.name:8s}   IoU >= {sample.positive_iou:g} | {positive:15d} {negative:5d} {unused:8d} |"
-            f" {sample.positives:12d} {len(sample.boxes) - sample.positives:4d} |"
-            + "".join(f"{value:6.0f} %"[1 if k else 0 :] for k, value in enumerate(shares))
+            f"{sample.name:8s}   IoU >= {sample.positive_iou:.1f} |"
+            f"{positive:5d}{negative:7d}{unused:8d}    |"
+            f"{sample.positives:4d}{len(sample.boxes) - sample.positives:6d} |"
+            + "".join(f"{100 * value:4.0f} %  " for value in shares)
         )
     return "\n".join(lines)
 

@@ -55,7 +55,10 @@ def test_samples_one_panel_a_loss(view):
 def test_levels_draw_the_cells_that_are_read(view):
     figure = figures.draw_levels(view, box=0, zooms=(1.0, 4.0))
     FigureCanvasAgg(figure).draw()
-    assert [axes.get_title() for axes in figure.axes] == ["picture × 1: level 0", "picture × 4: level 2"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "picture × 1, 128 pixels wide:\nlevel 0, cells of 4 pixels",
+        "picture × 4, 512 pixels wide:\nlevel 2, cells of 16 pixels",
+    ]
     # 128 pixels in cells of 4, and 512 pixels in cells of 16: 33 lines each
     assert [len(axes.collections[0].get_segments()) for axes in figure.axes] == [33, 33]
 

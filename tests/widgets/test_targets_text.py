@@ -59,7 +59,7 @@ def test_samples_tell_positives_from_negatives(view):
 
 
 def test_the_table_counts(view):
-    _, *rows = text.sample_table(view).splitlines()
+    _, _, *rows = text.sample_table(view).splitlines()
     for row, sample in zip(rows, view.samples, strict=True):
         found = [float(value) for value in re.findall(r"[\d.]+", row.removeprefix(sample.name))]
         negatives = len(sample.boxes) - sample.positives
