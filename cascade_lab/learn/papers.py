@@ -98,6 +98,8 @@ FAST_RCNN = Paper(
     items={
         "eq. 1": "classification and regression in one loss",
         "eq. 3": "smooth L1",
+        "section 1.1": "what R-CNN costs",
+        "section 2": "one pass over the picture, and a head for every box",
         "section 2.3": "sampling boxes for a batch",
     },
 )

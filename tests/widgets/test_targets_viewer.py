@@ -80,5 +80,5 @@ def test_page_holds_everything_and_asks_for_nothing(tab, tmp_path: Path):
     page = TargetsViewer(course_view(), tab=tab).to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
     assert set(re.findall(r"https?://[^\s\"')]+", page)) == {"http://www.w3.org/2000/svg"}
-    state = json.loads(re.search(r'id="state">(.*?)</script>', page, re.S)[1])
+    state = json.loads(re.search(r'-state">(.*?)</script>', page, re.S)[1])
     assert state["tab"] == tab and state["_view"]["anchors"]["shapes"] == 3
