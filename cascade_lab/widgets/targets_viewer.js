@@ -4,6 +4,7 @@
 const TRAITS = ["tab", "level", "cell", "source", "sample", "box", "bin", "step", "zoom"];
 const MARGIN = 2; // cells of the feature map shown around a box
 const NEAR_MISSES = 3; // waiting boxes of NMS whose IoU is listed too
+const MOST_LABELS = 5; // fallen boxes labelled on the picture; the panel lists all
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
@@ -365,7 +366,7 @@ const NMS = {
     strokeBoxes(context, place(fallen), view.looks.fallen, 2);
     strokeBoxes(context, place([best]), view.looks.now, 3);
     return [[`box ${best + 1} stays`, onScreen(nms.boxes[best]), view.looks.now],
-      ...fallen.map((box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, onScreen(nms.boxes[box]), view.looks.fallen])];
+      ...fallen.slice(0, MOST_LABELS).map((box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, onScreen(nms.boxes[box]), view.looks.fallen])];
   },
   words: (view, { level, step }) => {
     if (!view.suppression[level].kept.length) return `Level ${level} has no boxes.`;

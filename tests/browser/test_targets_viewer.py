@@ -127,7 +127,7 @@ def test_samples_count_as_python_does(open_page, view):
         )
 
 
-@pytest.mark.parametrize("steps", [0, 4, 9, 16])
+@pytest.mark.parametrize("steps", [0, 2, 7, 16])
 def test_levels_follow_the_formula(open_page, view, steps):
     page = open_page(TargetsViewer(view, tab="levels"))
     page.get_by_label("Enlarge the picture").focus()
@@ -236,20 +236,25 @@ def test_narrow_window_needs_no_sideways_scrolling(open_page, view, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tab, slider, values",
+    "tab, slider",
     [
-        ("anchors", "Cell", [i * 37 % 250 for i in range(1, 25)]),
-        ("samples", "Box", [i * 7 % 120 + 1 for i in range(24)]),
-        ("levels", "Enlarge the picture", [(i * 5 % 24) * 0.25 - 1.75 for i in range(2, 24)]),
-        ("bins", "Bin", [i * 11 % 48 + 1 for i in range(24)]),
-        ("nms", "Step", [i * 3 % 20 + 1 for i in range(20)]),
+        ("anchors", "Cell"),
+        ("samples", "Box"),
+        ("levels", "Enlarge the picture"),
+        ("bins", "Bin"),
+        ("nms", "Step"),
     ],
 )
-def test_tabs_follow_the_hand(open_page, view, tab, slider, values):
-    level = 1 if tab == "anchors" else 0
-    page = open_page(TargetsViewer(view, tab=tab, level=level))
-    times = step_times(page, f'input[aria-label="{slider}"]', values, f"targets viewer, {tab}")
-    assert np.median(times) < 100
+def test_tabs_follow_the_hand(open_page, view, tab, slider):
+    page = open_page(TargetsViewer(view, tab=tab, level=1))
+    selector = f'input[aria-label="{slider}"]'
+    control = page.locator(selector)
+    now, most = int(control.input_value()), int(control.get_attribute("max"))
+    places = most + (3 if tab == "levels" else 1)  # the zoom begins at 2 to the power of -2
+    values = [(now + i * (places // 2)) % places - (places - most - 1) for i in range(1, 25)]
+    values = [value for value, before in zip(values, [now, *values], strict=False) if value != before]
+    times = step_times(page, selector, values, f"targets viewer, {tab}")
+    assert len(times) > 10 and np.median(times) < 100
 
 
 @pytest.mark.slow
