@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -80,9 +81,10 @@ def tried(
         return None, reason
     machine: Machine = "cuda" if device == "cuda" else "cpu"
     try:
-        # The first call may come from a checkpointed block, which counts what autograd saves: hide ours.
-        with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
-            check(machine, dtype)
+        # The first call may come from a checkpointed block, which counts what autograd saves, or from a model
+        # that is being exported, which records every operation. Both look at their own thread only.
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(_on_device, _current_device(device), check, machine, dtype).result()
     except CompileError as error:
         return None, str(error)
     if machine == "cuda":
@@ -113,5 +115,10 @@ def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor
+def _current_device(device: str) -> int | None:
+    return torch.cuda.current_device() if device == "cuda" else None
+
+
+def _on_device(index: int | None, check: Callable[[Machine, torch.dtype], object], *args: Any) -> None:
+    with nullcontext() if index is None else torch.cuda.device(index):
+        check(*args)
