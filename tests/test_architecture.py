@@ -24,7 +24,7 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "recipes/",
     "runs fit ledger/",  # the ledger takes a detector apart, and knows no recipe
     "settle",
-    "train evaluate predict doctor",  # the first three may hand their results to viz
+    "train evaluate predict doctor laboratory/",  # the first three may hand their results to viz
     "viz/",  # draws plain values: knows only the containers and ops
     "widgets/ learn/ claims/",
     "commands/ cli __main__",  # nothing imports these
