@@ -75,7 +75,15 @@ def open_page(chromium, tmp_path: Path) -> Iterator[Callable]:
 
 
 @pytest.fixture(scope="module")
-def jupyter_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def lab_notebooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that JupyterLab serves: a copy of the notebooks, to which a test may add its own."""
+    work = tmp_path_factory.mktemp("notebooks") / "work"
+    shutil.copytree(ROOT / "notebooks", work, ignore=shutil.ignore_patterns(".ipynb_*"))
+    return work
+
+
+@pytest.fixture(scope="module")
+def jupyter_lab(tmp_path_factory: pytest.TempPathFactory, lab_notebooks: Path) -> Iterator[str]:
     """Start JupyterLab on a copy of the notebooks, with every folder that it might write to elsewhere."""
     pytest.importorskip("jupyterlab", reason="no JupyterLab (pip install -e '.[lab]')")
     folder = tmp_path_factory.mktemp("lab")
@@ -90,20 +98,21 @@ def jupyter_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings.write_text(
         json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True})
     )
-    work = Path(
-        shutil.copytree(ROOT / "notebooks", folder / "work", ignore=shutil.ignore_patterns(".ipynb_*"))
-    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", *root]
-    command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}", "--expose-app-in-browser"]
+    command += [
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={lab_notebooks}",
+        "--expose-app-in-browser",
+    ]
     command += ["--IdentityProvider.token=t0ken", f"--LabApp.workspaces_dir={folder / 'workspaces'}"]
     environment = os.environ | {name: str(folder / name) for name in names}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=work)
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=lab_notebooks)
         try:
             _wait_for(port, server, folder / "lab.log")
             yield f"http://127.0.0.1:{port}/doc/tree/{{name}}?token=t0ken&reset"

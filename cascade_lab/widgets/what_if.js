@@ -1,0 +1,416 @@
+// The what-if viewer in the browser: the heads have spoken once, and every way to read them is computed here.
+// Boxes follow the controls in the same frame; AP over all pictures follows as soon as the hand lets the browser
+// breathe. Nothing asks the kernel.
+
+const CHOICE = ["stages", "ensemble", "foreign", "score_threshold", "nms_iou", "targets_added"];
+const TRAITS = ["picture", ...CHOICE, "positive_iou", "layer", "show_plain"];
+const IOUS = Array.from({ length: 10 }, (_, i) => 0.5 + i * ((0.95 - 0.5) / 9)); // as numpy.linspace rounds them
+const RECALLS = Array.from({ length: 101 }, (_, i) => (i < 100 ? i * 0.01 : 1));
+const FINEST = 65535; // boxes come as 16-bit shares of width and height
+const MOST_PER_CLASS = 100; // COCO looks at no more detections of a class in one picture
+const MOST_LABELS = 8, LEAST_LABELLED = 0.3;
+
+// ---------------------------------------------------------------- numbers: no DOM below this line
+
+const words16 = (bytes) => new Uint16Array(slice(bytes));
+
+function decode(raw, stages, classes) {
+  const counts = integers(raw.counts), starts = [0];
+  for (const count of counts) starts.push(starts.at(-1) + count);
+  const [height, width] = raw.size, sides = [width, height, width, height];
+  const pixels = (bytes) => Float32Array.from(words16(bytes), (share, i) => (share * sides[i % 4]) / FINEST);
+  const isTarget = new Uint8Array(slice(raw.is_target));
+  return {
+    size: raw.size, picture: raw.picture, starts, isTarget,
+    targets: floats(raw.targets), targetLabels: integers(raw.target_labels),
+    logits: floats(raw.logits), // (S, S, R, K + 1)
+    count: isTarget.length, stages, classes,
+    rows: words16(raw.rows), labels: words16(raw.labels), boxes: pixels(raw.boxes), // of each cell, one after another
+    entering: pixels(raw.entering), // (S, all rows, 4)
+  };
+}
+
+// Which head places the boxes, and from the boxes of which stage.
+const cellOf = (choice) => (choice.foreign.length ? choice.foreign : [choice.stages - 1, choice.stages - 1]);
+
+// Whose words count: [head, stage whose boxes it sees] of every voter.
+function voters({ stages, ensemble, foreign }) {
+  if (foreign.length) return [foreign];
+  const last = ensemble === "last_rois_probabilities";
+  return Array.from({ length: stages }, (_, k) => [k, last ? stages - 1 : k]);
+}
+
+// The probability (R, K) of every class for every row; the background gets the rest.
+function vote(one, choice) {
+  const { count, classes, stages, logits } = one, width = classes + 1, heads = voters(choice);
+  const starts = heads.map(([h, k]) => (h * stages + k) * count * width);
+  const logitsFirst = choice.ensemble === "own_rois_logits", rounds = logitsFirst ? [starts] : starts.map((s) => [s]);
+  const found = new Float64Array(count * classes), said = new Float64Array(width);
+  for (let row = 0; row < count; row += 1) {
+    for (const round of rounds) {
+      let top = -Infinity, sum = 0;
+      for (let c = 0; c < width; c += 1) {
+        said[c] = 0;
+        for (const start of round) said[c] += logits[start + row * width + c] / round.length;
+        if (said[c] > top) top = said[c];
+      }
+      for (let c = 0; c < width; c += 1) sum += said[c] = Math.exp(said[c] - top);
+      for (let c = 0; c < classes; c += 1) found[row * classes + c] += said[c] / sum / rounds.length;
+    }
+  }
+  return found;
+}
+
+function overlap(a, i, b, j) {
+  const width = Math.min(a[i + 2], b[j + 2]) - Math.max(a[i], b[j]);
+  const height = Math.min(a[i + 3], b[j + 3]) - Math.max(a[i + 1], b[j + 1]);
+  if (width <= 0 || height <= 0) return 0;
+  const shared = width * height;
+  return shared / ((a[i + 2] - a[i]) * (a[i + 3] - a[i + 1]) + (b[j + 2] - b[j]) * (b[j + 3] - b[j + 1]) - shared);
+}
+
+// Threshold, then NMS class by class: detections {at, label, score}, best first; ``at`` is where the box begins.
+function detect(one, choice, about) {
+  const scores = vote(one, choice), [h, k] = cellOf(choice), cell = h * one.stages + k;
+  const waiting = [], kept = [];
+  for (let c = one.starts[cell]; c < one.starts[cell + 1]; c += 1) {
+    const score = scores[one.rows[c] * one.classes + one.labels[c]];
+    if (score <= choice.score_threshold || (one.isTarget[one.rows[c]] && !choice.targets_added)) continue;
+    waiting.push({ at: c * 4, label: one.labels[c], score });
+  }
+  waiting.sort((a, b) => b.score - a.score);
+  for (const next of waiting) {
+    if (kept.length === about.max_detections) break;
+    const falls = kept.some((better) => better.label === next.label &&
+      overlap(one.boxes, better.at, one.boxes, next.at) > choice.nms_iou);
+    if (!falls) kept.push(next);
+  }
+  return kept;
+}
+
+// Which detections of one class in one picture are right, at each of the ten IoUs: each takes the free object that
+// it overlaps best, the better detection first (pycocotools, COCOeval.evaluateImg).
+function match(one, detections, label) {
+  const objects = [...one.targetLabels.keys()].filter((g) => one.targetLabels[g] === label);
+  const mine = detections.filter((d) => d.label === label).slice(0, MOST_PER_CLASS);
+  const ious = mine.map((d) => objects.map((g) => overlap(one.boxes, d.at, one.targets, g * 4)));
+  const right = mine.map(() => new Uint8Array(IOUS.length));
+  IOUS.forEach((least, t) => {
+    const taken = objects.map(() => false);
+    ious.forEach((row, d) => {
+      let best = least, which = -1;
+      row.forEach((value, g) => { if (!taken[g] && value >= best) [best, which] = [value, g]; });
+      if (which < 0) return;
+      taken[which] = true;
+      right[d][t] = 1;
+    });
+  });
+  return mine.map((d, i) => ({ score: d.score, right: right[i] }));
+}
+
+// Precision at 101 recalls, from the right the best so far (COCOeval.accumulate); their mean.
+function areaUnderCurve(ranked, t, objects) {
+  let hits = 0;
+  const recalls = [], precisions = [];
+  ranked.forEach((d, i) => {
+    hits += d.right[t];
+    recalls.push(hits / objects);
+    precisions.push(hits / (i + 1));
+  });
+  for (let i = precisions.length - 2; i >= 0; i -= 1) precisions[i] = Math.max(precisions[i], precisions[i + 1]);
+  let i = 0, sum = 0;
+  for (const recall of RECALLS) {
+    while (i < recalls.length && recalls[i] < recall) i += 1;
+    sum += precisions[i] ?? 0;
+  }
+  return sum / RECALLS.length;
+}
+
+// AP, AP50, AP75 in percent over all pictures, and how many detections there are. NaN without any object.
+function measure(all, choice, about) {
+  const found = all.map((one) => detect(one, choice, about)), perClass = [];
+  for (let label = 0; label < about.classes.length; label += 1) {
+    const objects = all.reduce((sum, one) => sum + one.targetLabels.filter((l) => l === label).length, 0);
+    if (!objects) continue;
+    const ranked = all.flatMap((one, i) => match(one, found[i], label)).sort((a, b) => b.score - a.score);
+    perClass.push(IOUS.map((_, t) => areaUnderCurve(ranked, t, objects)));
+  }
+  const at = (index) => 100 * mean(perClass.map((row) => row[index]));
+  return {
+    AP: 100 * mean(perClass.map(mean)), AP50: at(0), AP75: at(5),
+    detections: found.reduce((sum, one) => sum + one.length, 0),
+  };
+}
+
+// The IoU of a box with the object it overlaps best, whatever its class: what makes a positive in training.
+function bestIou(one, boxes, at) {
+  let best = 0;
+  for (let g = 0; g < one.targetLabels.length; g += 1) best = Math.max(best, overlap(boxes, at, one.targets, g * 4));
+  return best;
+}
+
+// What training would see: where the boxes that enter a stage begin; the added ground truths are the last rows.
+function enteringAt(one, stage, targetsAdded) {
+  const rows = one.entering.length / 4 / one.stages, shown = targetsAdded ? rows : rows - one.targetLabels.length;
+  return Array.from({ length: shown }, (_, row) => (stage * rows + row) * 4);
+}
+
+function readingWords({ stages, ensemble, foreign }, about) {
+  if (foreign.length) return `head ${foreign[0] + 1} on the boxes that enter stage ${foreign[1] + 1}`;
+  return stages === 1 ? "1 stage" : `${stages} stages, ${about.ensembles[ensemble]}`;
+}
+
+function choiceWords(choice, about) {
+  return [readingWords(choice, about), ...(choice.targets_added ? ["ground truth added"] : []),
+    `score > ${two(choice.score_threshold)}`, `NMS ${two(choice.nms_iou)}`].join(", ");
+}
+
+const one1 = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+function gain(value) {
+  if (!Number.isFinite(value)) return "–";
+  const text = Math.abs(value).toFixed(1);
+  return text === "0.0" ? "0.0" : (value < 0 ? "−" : "+") + text;
+}
+
+// ---------------------------------------------------------------- the viewer
+
+function render({ model, el }) {
+  const about = model.get("_about"), count = about.thresholds.length;
+  const pictures = model.get("_pictures").map((raw) => decode(raw, count, about.classes.length));
+  const get = (name) => model.get(name);
+  const group = `wi-reading-${Math.random()}`, known = new Map(); // two viewers of one page must not share radios
+  let waiting = 0;
+
+  const choiceNow = () => Object.fromEntries(CHOICE.map((name) => [name, get(name)]));
+  const keyOf = (choice) => JSON.stringify(CHOICE.map((name) => choice[name]));
+  const isPlain = () => keyOf(choiceNow()) === keyOf(about.plain);
+  const current = () => pictures[get("picture")];
+
+  // ---- elements: the left column
+  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const stageBox = make("div", { class: "cl-picture" }, canvas);
+  const status = make("div", { class: "cl-status", "aria-hidden": "true" });
+  const chooser = make("select", { "aria-label": "Picture", onchange: () => turn(Number(chooser.value) - get("picture")) });
+  fillOptions(chooser, pictures.map((_, i) => [i, `${i + 1} of ${pictures.length}`]), 0);
+  const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => turn(step) }, text);
+  const checkbox = (name, ...content) => {
+    const input = make("input", { type: "checkbox", onchange: () => put({ [name]: input.checked }) });
+    return [input, make("label", {}, input, ...content)];
+  };
+  const range = (name, label, low, high, step) => {
+    const input = make("input", {
+      type: "range", min: low, max: high, step, class: "wi-range", "aria-label": label,
+      oninput: () => put({ [name]: Number(input.value) }),
+    });
+    const value = make("output", {});
+    return [input, value];
+  };
+  const [showPlain, showPlainLabel] = checkbox("show_plain", "plain detections behind", swatch(about.styles.plain));
+  const layer = make("select", { "aria-label": "Boxes shown", onchange: () => put({ layer: layer.value }) });
+  const [positive, positiveValue] = range("positive_iou", "IoU a positive needs, in training", 0.3, 0.95, 0.05);
+  const legend = make("div", { class: "wi-legend" });
+  const key = (name) => make("kbd", {}, name);
+  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
+    make("li", {}, key("Tab"), " goes from control to control, arrow keys change the one that has the focus"),
+    make("li", {}, key("←"), key("→"), " on the picture: the picture before and after, ", key("Home"), key("End"), " first and last"),
+    make("li", {}, key("R"), " back to the plain setting, ", key("G"), " ground truth among the proposals, ", key("P"), " plain detections behind")));
+
+  // ---- elements: the panel
+  const radios = [];
+  const radio = (values, label) => {
+    const value = make("span", { class: "wi-ap" });
+    const input = make("input", { type: "radio", name: group, class: "cl-hidden", "aria-label": label, onchange: () => put(values) });
+    radios.push({ input, value, label, values });
+    return make("label", { class: "wi-choice", title: label }, input, value);
+  };
+  const cascade = make("tr", {}, make("th", { scope: "row" }, "cascade"), ...about.thresholds.map((_, k) =>
+    make("td", {}, radio({ stages: k + 1, foreign: [] }, k ? `The first ${k + 1} stages` : "The first stage alone"))));
+  const head = (text) => make("tr", {}, make("th", {}, ""), ...about.thresholds.map((_, k) => make("th", { scope: "col" }, text(k))));
+  const cells = about.thresholds.map((iou, h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
+    ...about.thresholds.map((_, k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
+  const matrix = make("table", { class: "wi-matrix", role: "radiogroup", "aria-label": "Reading" },
+    make("tbody", {}, head((k) => (k ? `${k + 1} stages` : "1 stage")), cascade,
+      make("tr", { class: "wi-gap" }, make("th", { colspan: count + 1, scope: "rowgroup" }, "One head alone, on the boxes that enter")),
+      head((k) => `stage ${k + 1}`), ...cells));
+  const ensemble = make("select", { "aria-label": "Ensemble", onchange: () => put({ ensemble: ensemble.value }) });
+  fillOptions(ensemble, Object.entries(about.ensembles), get("ensemble"));
+  const ensembleHint = make("p", { class: "cl-hint" });
+  const [added, addedLabel] = checkbox("targets_added", "ground truth among the proposals");
+  const [score, scoreValue] = range("score_threshold", "Score threshold", about.least, 0.95, 0.01);
+  const [nms, nmsValue] = range("nms_iou", "NMS IoU", 0.1, 0.95, 0.05);
+  const back = make("button", { type: "button", class: "wi-back", onclick: () => put(about.plain) }, "Back to the plain setting");
+  const rows = ["AP", "AP50", "AP75", "detections"].map((name) => make("tr", { "data-name": name },
+    make("th", { scope: "row" }, name), make("td", {}), make("td", {}), make("td", {})));
+  const summary = make("p", { class: "cl-headline" });
+  const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
+  const objects = pictures.reduce((sum, one) => sum + one.targetLabels.length, 0);
+  const slider = (text, input, value) => make("label", { class: "wi-line" }, make("span", {}, text), input, value);
+
+  const root = make("section", { class: "cascade-lab what-if", "aria-label": "What-if viewer", onkeydown: onKey },
+    make("div", { class: "cl-head" },
+      make("div", { class: "wi-turn" }, "picture ", arrow("‹", "Previous picture", -1), chooser, arrow("›", "Next picture", 1))),
+    make("div", { class: "cl-body" },
+      make("div", {}, stageBox, status, legend,
+        make("div", { class: "cl-tools" }, make("label", {}, "show ", layer), showPlainLabel),
+        make("div", { class: "wi-training" }, slider("a positive needs IoU", positive, positiveValue),
+          make("p", { class: "cl-hint" }, "IoU thresholds act in training: there they decide which boxes a stage learns to call an object. " +
+            "The model is trained, so this slider moves no box and no AP. It only recolours who would be a positive.")), help),
+      make("div", { class: "wi-panel" }, summary,
+        make("table", { class: "wi-scores" }, make("thead", {}, make("tr", {}, ...["", "this setting", "plain", "difference"].map((text) => make("th", { scope: "col" }, text)))),
+          make("tbody", {}, ...rows)),
+        make("p", { class: "cl-hint" }, `Box AP in percent over all ${pictures.length} pictures, ${objects} objects, counted in the browser by the rules of COCO. ` +
+          "On so few pictures a point more or less says little."),
+        make("h3", {}, "Who reads the boxes, and AP (dashed: plain)"), matrix,
+        make("label", { class: "wi-line wi-ensemble" }, make("span", {}, "ensemble"), ensemble), ensembleHint,
+        slider("score threshold", score, scoreValue), slider("NMS IoU", nms, nmsValue),
+        make("div", { class: "wi-last" }, addedLabel, back))), live);
+  el.replaceChildren(root);
+  const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
+
+  const bitmaps = pictures.map(() => null);
+  pictures.forEach(async (one, index) => {
+    bitmaps[index] = await decodePicture(one.picture);
+    if (index === get("picture")) schedule();
+  });
+
+  // ---- hands
+  function turn(step) {
+    put({ picture: clamp(get("picture") + step, 0, pictures.length - 1) });
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const onPicture = event.target === canvas, letter = event.key.toLowerCase();
+    const act =
+      letter === "r" ? () => put(about.plain)
+      : letter === "g" ? () => put({ targets_added: !get("targets_added") })
+      : letter === "p" ? () => put({ show_plain: !get("show_plain") })
+      : !onPicture ? null
+      : event.key === "ArrowRight" ? () => turn(1)
+      : event.key === "ArrowLeft" ? () => turn(-1)
+      : event.key === "Home" ? () => turn(-pictures.length)
+      : event.key === "End" ? () => turn(pictures.length) : null;
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  }
+
+  // ---- AP: one reading at a time, with room between them for the hand
+  function scoresOf(choice) {
+    const name = keyOf(choice);
+    if (!known.has(name)) known.set(name, measure(pictures, choice, about));
+    return known.get(name);
+  }
+
+  function measureNext() {
+    clearTimeout(waiting);
+    const choice = choiceNow();
+    const wanted = [choice, about.plain, ...radios.map(({ values }) => ({ ...choice, ...values }))];
+    const next = wanted.find((one) => !known.has(keyOf(one)));
+    if (known.has(keyOf(choice)) && known.has(keyOf(about.plain))) paintScores();
+    if (!next) return;
+    waiting = setTimeout(() => { scoresOf(next); measureNext(); });
+  }
+
+  function paintScores() {
+    const choice = choiceNow(), now = scoresOf(choice), plain = scoresOf(about.plain);
+    for (const row of rows) {
+      const name = row.dataset.name, whole = name === "detections", difference = now[name] - plain[name];
+      const texts = whole ? [now[name], plain[name], difference ? `${difference < 0 ? "−" : "+"}${Math.abs(difference)}` : "0"]
+        : [one1(now[name]), one1(plain[name]), gain(difference)];
+      [now[name], plain[name], difference].forEach((value, i) => {
+        row.children[i + 1].textContent = texts[i];
+        row.children[i + 1].dataset.value = value;
+      });
+    }
+    for (const { input, value, label, values } of radios) {
+      const scores = known.get(keyOf({ ...choice, ...values }));
+      value.textContent = scores ? one1(scores.AP) : "…";
+      input.setAttribute("aria-label", scores ? `${label}, AP ${one1(scores.AP)}` : label);
+    }
+    const key = keyOf(choice);
+    if (root.dataset.measured === key) return;
+    root.dataset.measured = key; // whose AP stands there now, for tests
+    live.textContent = `AP ${one1(now.AP)}, ${gain(now.AP - plain.AP)} against the plain setting`;
+  }
+
+  // ---- painting
+  function paint() {
+    paintCanvas();
+    paintControls();
+    measureNext();
+    root.dataset.painted = JSON.stringify(TRAITS.map(get)); // what the picture shows now, for tests
+  }
+
+  function paintCanvas() {
+    const one = current(), bitmap = bitmaps[get("picture")], choice = choiceNow(), least = get("positive_iou");
+    const { context, width, height, scale } = fitCanvas(canvas, stageBox, one.size);
+    if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
+    const corners = (boxes, at) => [0, 1, 2, 3].map((i) => boxes[at + i] * scale);
+    const faint = (sure) => 0.15 + 0.85 * sure; // nobody can see through hundreds of unlikely boxes
+    if (get("show_plain")) {
+      for (const d of detect(one, about.plain, about).reverse()) strokeBoxes(context, [corners(one.boxes, d.at)], about.styles.plain, 1.5, faint(d.score));
+    }
+    strokeBoxes(context, [...one.targetLabels.keys()].map((g) => corners(one.targets, g * 4)), about.styles.target, 1.25);
+    const detections = get("layer") === "detections", found = detect(one, choice, about);
+    const shown = detections ? found.map(({ at, score: sure }) => ({ at, alpha: faint(sure) }))
+      : enteringAt(one, cellOf(choice)[1], choice.targets_added).map((at) => ({ at, alpha: 1 }));
+    const boxes = detections ? one.boxes : one.entering;
+    for (const each of shown) each.iou = bestIou(one, boxes, each.at);
+    for (const each of [...shown].reverse()) { // the best on top
+      const yes = each.iou >= least, alpha = detections || yes ? each.alpha : 0.2;
+      strokeBoxes(context, [corners(boxes, each.at)], yes ? about.styles.positive : about.styles.negative, 2, alpha);
+    }
+    const taken = [];
+    if (detections) found.slice(0, MOST_LABELS).forEach((d, i) => {
+      if (d.score < LEAST_LABELLED) return;
+      const text = `${about.classes[d.label]} ${two(d.score)} · IoU ${two(shown[i].iou)}`;
+      const spot = labelSpot(context, text, corners(boxes, d.at), [width, height], taken);
+      if (spot) tag(context, text, ...spot, (shown[i].iou >= least ? about.styles.positive : about.styles.negative).color);
+    });
+    tell(shown.length, shown.filter(({ iou: value }) => value >= least).length);
+  }
+
+  function tell(total, positives) {
+    const stage = cellOf(choiceNow())[1] + 1, what = get("layer") === "detections" ? "" : `boxes enter stage ${stage}`;
+    const objects = current().targetLabels.length, several = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+    const texts = [what ? `${total} ${what}` : several(total, "detection"), `${positives} would be positive`, several(objects, "object")];
+    status.replaceChildren(make("strong", {}, texts[0]), make("span", {}, texts[1]), make("span", {}, texts[2]));
+    canvas.setAttribute("aria-label", `Picture ${get("picture") + 1} of ${pictures.length}, ${choiceWords(choiceNow(), about)}: ` +
+      `${texts.join(", ")} at IoU ${two(get("positive_iou"))}. Arrow keys left and right change the picture.`);
+  }
+
+  function paintControls() {
+    const choice = choiceNow(), [, stage] = cellOf(choice), alone = choice.foreign.length || choice.stages === 1;
+    summary.textContent = (isPlain() ? "Plain setting: " : "What if: ") + choiceWords(choice, about).replace(" > ", "\u00a0>\u00a0");
+    chooser.value = get("picture");
+    fillOptions(layer, [["detections", "detections"], ["entering", `boxes that enter stage ${stage + 1}`]], get("layer"));
+    radios.forEach(({ input, values }) => {
+      input.checked = keyOf({ ...choice, ...values }) === keyOf(choice);
+      input.parentElement.classList.toggle("wi-plain", keyOf({ ...about.plain, ...values }) === keyOf(about.plain));
+    });
+    ensemble.value = choice.ensemble;
+    ensemble.disabled = alone;
+    ensembleHint.textContent = alone ? "One head alone: there is nothing to average." : about.ensemble_hints[choice.ensemble];
+    for (const [input, output, name] of [[score, scoreValue, "score_threshold"], [nms, nmsValue, "nms_iou"], [positive, positiveValue, "positive_iou"]]) {
+      input.value = get(name);
+      output.textContent = two(get(name));
+      input.setAttribute("aria-valuetext", two(get(name)));
+    }
+    added.checked = get("targets_added");
+    showPlain.checked = get("show_plain");
+    back.disabled = isPlain();
+    const u = two(get("positive_iou"));
+    legend.replaceChildren(...[[about.styles.positive, `IoU ≥ ${u} with any object: would be a positive`], [about.styles.negative, `IoU < ${u}`], [about.styles.target, "object"]]
+      .map(([style, text]) => make("span", {}, swatch(style), " ", text)));
+  }
+
+  schedule();
+  return () => {
+    clearTimeout(waiting);
+    stop();
+  };
+}
+
+export default { render };
