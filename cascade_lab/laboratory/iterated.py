@@ -40,11 +40,11 @@ class Iterated:
             there = _printed(paper.STAGES[mode]) if mode in paper.STAGES else ""
             lines.append(f"{f'stage {mode}':<18}{scores.row()}   |{there}".rstrip())
         for number in range(1, len(self.looks)):
-            change = gain(self.looks[number], self.looks[number - 1], "AP75", draws)
-            lines.append(f"AP75, look {number + 1} minus look {number}: {change}")
+            change = gain(self.looks[number], self.looks[number - 1], draws=draws)
+            lines.append(f"AP, look {number + 1} minus look {number}: {change}")
         last = list(self.stages)[-1]
-        change = gain(self.stages[last], self.looks[-1], "AP75", draws)
-        lines.append(f"AP75, stage {last} minus look {len(self.looks)}: {change}")
+        change = gain(self.stages[last], self.looks[-1], draws=draws)
+        lines.append(f"AP, stage {last} minus look {len(self.looks)}: {change}")
         return "\n".join([*lines, MEANING])
 
 

@@ -33,4 +33,4 @@ def test_text_names_what_is_decided(monkeypatch):
     rows = {line.split("  ")[0]: line for line in text.splitlines()}
     assert rows["head 1, look 3"].endswith("|      35.4   30.4    8.1")
     assert rows["stage 1~3"].endswith("|      38.9   35.8   15.8")
-    assert "AP75, look 2 minus look 1: +0.0 [+0.0, +0.0], not decided" in text
+    assert "AP, look 2 minus look 1: +20.0 [+20.0, +20.0]\n" in text
