@@ -110,13 +110,7 @@ def coco_scores(
         if not any(has_mask(a) for a in truth.dataset["annotations"]):
             return None
         truth = _with_masks_for_all(truth)
-    found = _detection_index(truth, detections, iou_type)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, found, iou_type)
-        if category_ids is not None:
-            evaluation.params.catIds = sorted(category_ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
+    evaluation = run_cocoeval(truth, detections, iou_type, category_ids)
     precision = evaluation.eval["precision"]  # (T, recall, K, area, max detections), -1 where undefined
     recall = evaluation.eval["recall"]  # (T, K, area, max detections)
     classes = truth.loadCats(evaluation.params.catIds)
@@ -130,6 +124,27 @@ def coco_scores(
             for k, (c, count) in enumerate(zip(classes, objects, strict=True))
         },
     )
+
+
+def run_cocoeval(
+    truth: COCO,
+    detections: Sequence[dict[str, Any]],
+    iou_type: IouType = "bbox",
+    category_ids: Sequence[int] | None = None,
+) -> COCOeval:
+    """Return pycocotools' own evaluation, matched and accumulated, with all its arrays.
+
+    Its detection ids and, where ``load_ground_truth`` made ``truth``, its annotation ids count from 1 in the
+    order of the lists, so that id - 1 is the row.
+    """
+    found = _detection_index(truth, detections, iou_type)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, found, iou_type)
+        if category_ids is not None:
+            evaluation.params.catIds = sorted(category_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
 
 
 def load_ground_truth(annotation: Path | dict[str, Any]) -> COCO:
