@@ -21,7 +21,8 @@ class Confusion:
     score less.
 
     Shapes:
-        objects: (D,) row of the object that a detection is on, NOBODY, or LEFT_OUT in a crowd.
+        objects: (D,) row of the object that a detection is on, or NOBODY; LEFT_OUT in a crowd, and on an
+            object that a surer detection has taken.
     """
 
     matches: Matches
@@ -58,19 +59,23 @@ class Confusion:
 def pair_all_classes(matches: Matches) -> Confusion:
     """Let each detection, the surest first, take the free object that it overlaps best, of whatever class.
 
-    The overlap has to be .5 or more. This is not the pairing of AP, which never looks at other classes: an
+    The overlap has to be .5 or more. A detection that could only have an object which is taken counts nowhere:
+    it is a second opinion, and not on the background. This is not the pairing of AP, which never looks at other classes: an
     object that a wrong name has taken first is confused here, even if the right name comes later.
     """
     objects = np.where(matches.ignored[0], LEFT_OUT, NOBODY)
     for picture in range(len(matches.pictures)):
         rows = np.flatnonzero(matches.picture == picture)
         rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
-        free = np.flatnonzero((matches.object_picture == picture) & ~matches.object_ignored).tolist()
-        for row in rows:
-            if not free:
-                break
-            overlap = box_overlaps(matches.boxes[[row]], matches.object_boxes[free])[0]
-            best = int(overlap.argmax())
-            if overlap[best] >= FOUND_IOU:
-                objects[row] = free.pop(best)
+        real = np.flatnonzero((matches.object_picture == picture) & ~matches.object_ignored)
+        free = np.ones(len(real), bool)
+        for row, overlap in zip(
+            rows, box_overlaps(matches.boxes[rows], matches.object_boxes[real]), strict=True
+        ):
+            able = overlap >= FOUND_IOU
+            if (able & free).any():
+                best = int(np.where(free, overlap, 0).argmax())
+                objects[row], free[best] = real[best], False
+            elif able.any():
+                objects[row] = LEFT_OUT
     return Confusion(matches=matches, objects=objects)

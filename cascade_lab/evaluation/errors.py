@@ -37,22 +37,21 @@ ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Errors:
-    """The kind of every detection, the missed objects, and what each repair would bring.
+    """The kind of every detection, and what each repair would bring.
 
-    Shapes, for D detections, M objects and K classes, in the order of the ``Matches``:
+    Shapes, for D detections, M objects and K classes, in the order of ``matches``:
         kinds: (D,) of Kind.
         objects: (D,) row of the object that a detection is about, -1 for none; ious: (D,) IoU with it.
-        repaired: (D,) bool: the best of the mistakes about an object that is still free; a repair makes it
-            right. The others of its kind go.
-        missed: (M,) bool.
+        repaired: (D,) bool: the best of the mistakes of its kind about an object that nobody has found; a
+            repair makes it right. The others of its kind go.
         ap50: (K,) percent; repaired_ap50: (6, K), one row for each of ERRORS. NaN: the class has no object.
     """
 
+    matches: Matches
     kinds: np.ndarray
     objects: np.ndarray
     ious: np.ndarray
     repaired: np.ndarray
-    missed: np.ndarray
     ap50: np.ndarray
     repaired_ap50: np.ndarray
 
@@ -60,8 +59,14 @@ class Errors:
         """Return by how many points AP50, the mean over the classes, would rise without this kind."""
         return mean_ap(self.repaired_ap50[ERRORS.index(kind)]) - mean_ap(self.ap50)
 
-    def count(self, kind: Kind) -> int:
-        return int(self.missed.sum() if kind is Kind.MISSED else (self.kinds == kind).sum())
+    def rows(self, kind: Kind, least_score: float = 0.0) -> np.ndarray:
+        """Return the rows of the detections of a kind, or of the objects for Kind.MISSED.
+
+        A detection keeps its kind when those that score less are dropped; the missed objects become more.
+        """
+        if kind is Kind.MISSED:
+            return np.flatnonzero(missed_objects(self.matches, self.kinds, self.objects, least_score))
+        return np.flatnonzero((self.kinds == kind) & (self.matches.scores >= least_score))
 
 
 def find_errors(matches: Matches) -> Errors:
@@ -75,10 +80,10 @@ def find_errors(matches: Matches) -> Errors:
     Where we differ: matching is pycocotools', so an IoU of exactly .5 is right, and a class whose objects
     were all missed leaves the mean when they are repaired.
     """
-    count, right = len(matches), matches.right[0]
+    right = matches.right[0]
     kinds = np.where(right, Kind.RIGHT, Kind.IGNORED)
     objects = np.where(right, matches.matched[0], -1)
-    ious = np.zeros(count)
+    ious = np.zeros(len(matches))
     for picture in range(len(matches.pictures)):
         rows = np.flatnonzero(matches.picture == picture)
         real = np.flatnonzero((matches.object_picture == picture) & ~matches.object_ignored)
@@ -90,20 +95,26 @@ def find_errors(matches: Matches) -> Errors:
                 objects[row] = -1 if which is None else real[which]
             if objects[row] >= 0:
                 ious[row] = overlap[np.searchsorted(real, objects[row])]
-    taken = np.zeros(len(matches.object_labels), bool)
-    taken[objects[right]] = True
-    repaired = _best_about_free_objects(kinds, objects, matches.scores, taken)
-    missed = ~taken & ~matches.object_ignored
-    missed[objects[repaired]] = False
+    repaired = _best_about_free_objects(matches, kinds, objects)
     return Errors(
+        matches=matches,
         kinds=kinds,
         objects=objects,
         ious=ious,
         repaired=repaired,
-        missed=missed,
-        ap50=_ap50(matches, kinds, objects, repaired, missed, None),
-        repaired_ap50=np.stack([_ap50(matches, kinds, objects, repaired, missed, kind) for kind in ERRORS]),
+        ap50=_ap50(matches, kinds, objects, repaired, None),
+        repaired_ap50=np.stack([_ap50(matches, kinds, objects, repaired, kind) for kind in ERRORS]),
     )
+
+
+def missed_objects(
+    matches: Matches, kinds: np.ndarray, objects: np.ndarray, least_score: float = 0.0
+) -> np.ndarray:
+    """Return (M,) bool: objects that neither a right detection nor a repairable mistake is about."""
+    finding = np.isin(kinds, (Kind.RIGHT, Kind.CLASSIFICATION, Kind.LOCALISATION))
+    missed = ~matches.object_ignored
+    missed[objects[finding & (matches.scores >= least_score)]] = False
+    return missed
 
 
 def mean_ap(per_class: np.ndarray) -> float:
@@ -134,26 +145,21 @@ def _kind(overlap: np.ndarray, same: np.ndarray) -> tuple[Kind, int | None]:
     return Kind.BOTH, every
 
 
-def _best_about_free_objects(
-    kinds: np.ndarray, objects: np.ndarray, scores: np.ndarray, taken: np.ndarray
-) -> np.ndarray:
+def _best_about_free_objects(matches: Matches, kinds: np.ndarray, objects: np.ndarray) -> np.ndarray:
     best = np.zeros(len(kinds), bool)
+    taken = np.zeros(len(matches.object_labels), bool)
+    taken[objects[kinds == Kind.RIGHT]] = True
     for kind in (Kind.CLASSIFICATION, Kind.LOCALISATION):
         claimed = taken.copy()
         mistakes = np.flatnonzero(kinds == kind)
-        for row in mistakes[np.argsort(-scores[mistakes], kind="stable")]:
+        for row in mistakes[np.argsort(-matches.scores[mistakes], kind="stable")]:
             best[row] = not claimed[objects[row]]
             claimed[objects[row]] = True
     return best
 
 
 def _ap50(
-    matches: Matches,
-    kinds: np.ndarray,
-    objects: np.ndarray,
-    repaired: np.ndarray,
-    missed: np.ndarray,
-    kind: Kind | None,
+    matches: Matches, kinds: np.ndarray, objects: np.ndarray, repaired: np.ndarray, kind: Kind | None
 ) -> np.ndarray:
     """Return AP50 of every class (K,) after all mistakes of one kind are repaired; None repairs none."""
     wrong = kinds == (-1 if kind is None else kind)
@@ -161,11 +167,12 @@ def _ap50(
     labels = matches.labels.copy()
     labels[made_right] = matches.object_labels[objects[made_right]]
     there = np.flatnonzero((kinds != Kind.IGNORED) & (~wrong | made_right))
-    order = there[np.lexsort((there, -matches.scores[there], matches.picture[there]))]
-    asked = ~matches.object_ignored & ~(missed & (kind is Kind.MISSED))
+    asked = ~matches.object_ignored
+    if kind is Kind.MISSED:
+        asked &= ~missed_objects(matches, kinds, objects)
     return average_precision(
         len(matches.classes),
-        order,
+        there[np.argsort(matches.picture[there], kind="stable")],
         labels,
         matches.scores,
         (kinds == Kind.RIGHT) | made_right,

@@ -98,7 +98,7 @@ def average_precision(
     half, which decides who is right, is left to the caller, who may have changed his mind about some.
 
     Shapes:
-        order: (D',) rows that take part, as pycocotools would meet them: by picture, then by score.
+        order: (D',) rows that take part, by picture: of equal scores the first one counts first.
         labels, scores, right: (D,); object_labels: (M',) of the objects that have to be found.
     """
     again: Any = COCOeval(iouType="bbox")

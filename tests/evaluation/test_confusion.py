@@ -27,11 +27,12 @@ def test_by_hand():
         [0, 1, 0, 0],  # cup
         [0, 1, 0, 0],  # fork
         [0, 0, 0, 1],  # spoon
-        [1, 0, 1, 0],  # background
+        [0, 0, 1, 0],  # background
     ]
     assert [rows.tolist() for rows in confusion.cell(0, 1)] == [[1], [0]]
     assert [rows.tolist() for rows in confusion.cell(2, 3)] == [[], [2]]
-    assert [rows.tolist() for rows in confusion.cell(3, 0)] == [[0], []]
+    assert [rows.tolist() for rows in confusion.cell(3, 2)] == [[3], []]
+    assert confusion.objects.tolist() == [-2, 0, 1, -1]  # a second opinion on the cup counts nowhere
 
 
 def test_the_best_overlap_is_taken_and_half_is_enough():
@@ -55,7 +56,9 @@ def test_every_object_and_every_detection_is_counted_once(seed, least):
     matches, matrix = confusion.matches, confusion.matrix(least)
     real = matches.object_labels[~matches.object_ignored]
     assert matrix[:3].sum(1).tolist() == np.bincount(real, minlength=3).tolist()
-    counted = (matches.scores >= least) & ~((confusion.objects == -2) & matches.ignored[0])
+    counted = (matches.scores >= least) & (confusion.objects != -2)
+    taken = confusion.objects[confusion.objects >= 0]
+    assert len(set(taken.tolist())) == len(taken), "no object is taken twice"
     assert matrix[:, :3].sum(0).tolist() == np.bincount(matches.labels[counted], minlength=3).tolist()
 
 

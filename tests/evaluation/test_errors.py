@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from cascade_lab.evaluation.coco import coco_scores, load_ground_truth, run_cocoeval
-from cascade_lab.evaluation.errors import ERRORS, Errors, Kind, find_errors, mean_ap
+from cascade_lab.evaluation.errors import ERRORS, Errors, Kind, find_errors, mean_ap, missed_objects
 from cascade_lab.evaluation.matches import Matches, flat_matches
 from tests.evaluation.scenes import CLASSES, box, found, random_scene, truth
 
 
 def errors_of(annotations: dict, detections: list[dict]) -> Errors:
     return find_errors(flat_matches(run_cocoeval(load_ground_truth(annotations), detections)))
+
+
+def missed(errors: Errors) -> list[bool]:
+    return missed_objects(errors.matches, errors.kinds, errors.objects).tolist()
 
 
 CUP = box(0, 0, 40, 40)
@@ -34,7 +38,7 @@ def test_kind_of_a_single_detection(detection, kind, about):
     assert (errors.kinds.tolist(), errors.objects.tolist()) == ([kind], [about])
     # The first two mistakes are about the cup, so it is not missed: repairing them finds it.
     usable = kind in (Kind.RIGHT, Kind.CLASSIFICATION, Kind.LOCALISATION)
-    assert errors.missed.tolist() == [not usable]
+    assert missed(errors) == [not usable]
     assert errors.repaired.tolist() == [usable and kind is not Kind.RIGHT]
 
 
@@ -49,7 +53,7 @@ def test_right_class_but_loose_comes_before_wrong_class_in_place():
         CUP, box(22, 0, 40, 40, category_id=2)
     )  # a cup found on the fork also overlaps the cup by .29
     errors = errors_of(both, [found(22, 0, 40, 40)])
-    assert errors.kinds.tolist() == [Kind.LOCALISATION] and errors.missed.tolist() == [False, True]
+    assert errors.kinds.tolist() == [Kind.LOCALISATION] and missed(errors) == [False, True]
 
 
 def test_only_the_best_mistake_about_a_free_object_is_made_right():
@@ -62,7 +66,7 @@ def test_only_the_best_mistake_about_a_free_object_is_made_right():
 def test_detections_in_a_crowd_are_no_mistakes_and_crowds_are_not_missed():
     both = truth(CUP, box(50, 50, 50, 50, iscrowd=1))
     errors = errors_of(both, [found(60, 60, 20, 20)])
-    assert errors.kinds.tolist() == [Kind.IGNORED] and errors.missed.tolist() == [True, False]
+    assert errors.kinds.tolist() == [Kind.IGNORED] and missed(errors) == [True, False]
 
 
 def test_gains_by_hand():
@@ -75,12 +79,12 @@ def test_gains_by_hand():
     assert errors.gain(Kind.BACKGROUND) == pytest.approx(100 * 51 / 101 - before)
     assert errors.gain(Kind.MISSED) == pytest.approx(50 - before)
     assert [errors.gain(kind) for kind in ERRORS[:4]] == pytest.approx([0, 0, 0, 0])
-    assert [errors.count(kind) for kind in ERRORS] == [0, 0, 0, 0, 1, 1]
+    assert [len(errors.rows(kind)) for kind in ERRORS] == [0, 0, 0, 0, 1, 1]
 
 
 def test_nothing_found_and_nothing_there():
     nothing = errors_of(truth(CUP), [])
-    assert nothing.missed.tolist() == [True] and mean_ap(nothing.ap50) == 0
+    assert missed(nothing) == [True] and mean_ap(nothing.ap50) == 0
     empty = errors_of(truth(), [found(0, 0, 9, 9)])
     assert empty.kinds.tolist() == [Kind.BACKGROUND] and np.isnan(empty.ap50).all()
 
@@ -116,7 +120,7 @@ def repair(annotations: dict, detections: list[dict], matches: Matches, errors: 
     mended = copy.deepcopy(annotations)
     if kind is Kind.MISSED:
         mended["annotations"] = [
-            o for o, gone in zip(mended["annotations"], errors.missed, strict=True) if not gone
+            o for o, gone in zip(mended["annotations"], missed(errors), strict=True) if not gone
         ]
         return mended, detections
     kept = []
@@ -157,6 +161,18 @@ def test_the_scenes_hold_every_kind_and_every_repair_matters():
     counts, gains = np.zeros(6), np.zeros(6)
     for seed in range(8):
         errors = errors_of(*random_scene(seed))
-        counts += [errors.count(kind) for kind in ERRORS]
+        counts += [len(errors.rows(kind)) for kind in ERRORS]
         gains += [abs(errors.gain(kind)) for kind in ERRORS]
     assert (counts > 0).all() and (gains > 0.1).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_least_score_is_the_same_as_dropping_detections(seed):
+    annotations, detections = random_scene(seed)
+    ours = errors_of(annotations, detections)
+    theirs = errors_of(annotations, [d for d in detections if d["score"] >= 0.4])
+    for kind in Kind:
+        mine, other = ours.rows(kind, 0.4), theirs.rows(kind)
+        if kind is not Kind.MISSED:
+            mine, other = ours.matches.scores[mine], theirs.matches.scores[other]
+        assert mine.tolist() == other.tolist(), kind
