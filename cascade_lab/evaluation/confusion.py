@@ -59,8 +59,8 @@ class Confusion:
 def pair_all_classes(matches: Matches) -> Confusion:
     """Let each detection, the surest first, take the free object that it overlaps best, of whatever class.
 
-    The overlap has to be .5 or more. A detection that could only have an object which is taken counts nowhere:
-    it is a second opinion, and not on the background. This is not the pairing of AP, which never looks at other classes: an
+    The overlap has to be .5 or more. A detection whose objects are all taken counts nowhere: it is a second
+    opinion, and not on the background. This is not the pairing of AP, which never looks at other classes: an
     object that a wrong name has taken first is confused here, even if the right name comes later.
     """
     objects = np.where(matches.ignored[0], LEFT_OUT, NOBODY)
