@@ -8,6 +8,7 @@ from cascade_lab.learn.chapter_03 import CHAPTER_03
 from cascade_lab.learn.chapter_05 import CHAPTER_05
 from cascade_lab.learn.chapter_06 import CHAPTER_06
 from cascade_lab.learn.chapter_07 import CHAPTER_07
+from cascade_lab.learn.chapter_10 import CHAPTER_10
 from cascade_lab.learn.chapter_11 import CHAPTER_11
 from cascade_lab.learn.chapter_12 import CHAPTER_12
 
@@ -18,6 +19,7 @@ EXERCISES = (
     *CHAPTER_05,
     *CHAPTER_06,
     *CHAPTER_07,
+    *CHAPTER_10,
     *CHAPTER_11,
     *CHAPTER_12,
 )

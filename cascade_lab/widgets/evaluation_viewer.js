@@ -158,7 +158,7 @@ function detectionWords(view, one, choice, d) {
 // ---------------------------------------------------------------- charts: items with a place, and how to draw them
 
 // Each chart gets (view, the reading shown, choice, { width, height }) and returns
-// { items: [{ id, place: [x1, y1, x2, y2], words }], columns, draw(context, look) }.
+// { items: [{ id, place: [x1, y1, x2, y2], words }], draw(context, look), plain: marks its own chosen item }.
 
 const count = (number, what) => `${number} ${what}${number === 1 ? "" : what === "box" ? "es" : "s"}`;
 
@@ -189,7 +189,7 @@ function errorsChart(view, one, choice, { width, height }) {
     context.fillStyle = look.ink;
     context.fillText(signed1(gains[id]), left + Math.max(length, 1.5) + 8, y + row * 0.7);
   });
-  return { items, columns: 1, draw };
+  return { items, draw };
 }
 
 const signed1 = (value) => (Number.isFinite(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1) : "–");
@@ -231,7 +231,7 @@ function confusionChart(view, one, choice, { width, height }) {
     }
     context.textAlign = "left";
   };
-  return { items, columns: side, draw };
+  return { items, draw };
 }
 
 function fit(context, text, room) {
@@ -306,7 +306,7 @@ function precisionChart(view, one, choice, size) {
     drawReadings(context, look, view, one, (reading) => curves.get(reading).map((value, id) => [frame.x(id / 100), frame.y(value)]));
     dot(context, look, frame.x(choice.item / 100), frame.y(curves.get(one)[choice.item] || 0));
   };
-  return { items, columns: items.length, draw, plain: true };
+  return { items, draw, plain: true };
 }
 
 function iouChart(view, one, choice, size) {
@@ -322,7 +322,7 @@ function iouChart(view, one, choice, size) {
     drawReadings(context, look, view, one, (reading) => curves.get(reading).map((ap, t) => [frame.x(0.5 + 0.05 * t), frame.y(ap / 100)]));
     dot(context, look, frame.x(0.5 + 0.05 * choice.item), frame.y(curves.get(one)[choice.item] / 100 || 0));
   };
-  return { items, columns: items.length, draw, plain: true };
+  return { items, draw, plain: true };
 }
 
 function picturesChart(view, one, choice, size) {
@@ -339,7 +339,7 @@ function picturesChart(view, one, choice, size) {
       context.fillRect(x1 + 0.5, frame.y(score) - 2, Math.max(x2 - x1 - 1, 0.5), frame.bottom - frame.y(score) + 2);
     }
   };
-  return { items, columns: items.length, draw, plain: true };
+  return { items, draw, plain: true };
 }
 
 const MAKERS = { errors: errorsChart, confusion: confusionChart, precision: precisionChart, iou: iouChart, pictures: picturesChart };
@@ -349,13 +349,19 @@ const MAKERS = { errors: errorsChart, confusion: confusionChart, precision: prec
 function render({ model, el }) {
   const view = decodeEvaluation(model.get("_view"));
   const get = (name) => model.get(name);
-  let chart = { items: [], columns: 1 }, cases = [], hovered = -1;
+  let chart = { items: [] }, cases = [], hovered = -1;
 
   const reading = () => view.readings.find((one) => one.mode === get("stages")) ?? view.readings.at(-1);
   const choice = () => ({
     chart: get("chart"), item: get("item"), iou: (get("iou") - 50) / 5, least: get("threshold"),
     label: get("class_filter") ? view.classes.indexOf(get("class_filter")) : null,
   });
+  // Items and columns of the chosen chart, also when it is not painted yet: keys may come faster than frames.
+  function extent() {
+    const side = view.classes.length + 1, name = get("chart");
+    const number = { errors: ERRORS.length, confusion: side * side, precision: RECALLS, iou: IOUS, pictures: view.names.length }[name];
+    return { count: number, columns: name === "errors" ? 1 : name === "confusion" ? side : number };
+  }
   const current = () => cases[clamp(get("picture"), 0, Math.max(cases.length - 1, 0))];
 
   // ---- elements
@@ -406,7 +412,7 @@ function render({ model, el }) {
 
   // ---- choosing
   const toChart = (name) => { if (name !== get("chart")) put({ chart: name, item: 0, picture: 0 }); };
-  const choose = (item) => put({ item: clamp(item, 0, chart.items.length - 1), picture: 0 });
+  const choose = (item) => put({ item: clamp(item, 0, extent().count - 1), picture: 0 });
   function walk(step) {
     if (cases.length) put({ picture: (clamp(get("picture"), 0, cases.length - 1) + step + cases.length) % cases.length });
   }
@@ -429,9 +435,9 @@ function render({ model, el }) {
   // ---- keyboard
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onChart = event.target === canvas, onPhoto = event.target === photo, at = get("item"), last = chart.items.length - 1;
+    const onChart = event.target === canvas, onPhoto = event.target === photo, at = get("item"), { count: items, columns } = extent(), last = items - 1;
     const digit = event.key.length === 1 ? "12345".indexOf(event.key) : -1;
-    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -chart.columns, ArrowDown: chart.columns, PageUp: -10, PageDown: 10 };
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -10, PageDown: 10 };
     const act =
       digit >= 0 ? () => toChart(CHARTS[digit][0])
       : event.key === "n" || event.key === "N" || (onPhoto && event.key === "ArrowRight") ? () => walk(1)

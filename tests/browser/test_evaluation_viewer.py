@@ -99,7 +99,7 @@ def test_numbers_of_the_charts_are_those_of_python(open_page, view):
         page.keyboard.press("ArrowRight")
         rest(page)
     page.keyboard.press("3")
-    page.get_by_label("IoU").select_option("70")
+    page.get_by_label("IoU", exact=True).select_option("70")
     page.locator(".cl-canvas").first.focus()
     for _ in range(30):
         page.keyboard.press("ArrowRight")
