@@ -91,7 +91,7 @@ def find_errors(matches: Matches) -> Errors:
         for row, overlap in zip(rows, overlaps, strict=True):
             if not right[row] and not matches.ignored[0, row]:
                 same = matches.object_labels[real] == matches.labels[row]
-                kinds[row], which = _kind(overlap, same)
+                kinds[row], which = kind_of(overlap, same)
                 objects[row] = -1 if which is None else real[which]
             if objects[row] >= 0:
                 ious[row] = overlap[np.searchsorted(real, objects[row])]
@@ -123,7 +123,7 @@ def mean_ap(per_class: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _kind(overlap: np.ndarray, same: np.ndarray) -> tuple[Kind, int | None]:
+def kind_of(overlap: np.ndarray, same: np.ndarray) -> tuple[Kind, int | None]:
     """Return the kind of a wrong detection, and which object it is about.
 
     Shapes: overlap: (M,) its IoU with every object of the picture; same: (M,) bool, objects of its class.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,10 +35,11 @@ def draw_case(view: EvaluationView, mode: str, case: Case) -> Figure:
     )
 
 
-def draw_kinds(view: EvaluationView) -> Figure:
-    """Draw by how much AP50 rises when one kind of error is repaired, for every reading of the cascade."""
+def draw_kinds(view: EvaluationView, modes: Sequence[str] = ()) -> Figure:
+    """Draw by how much AP50 rises when one kind of error is repaired, for some readings, or for all."""
+    modes = modes or list(view.readings)
     gains = {
-        name: [reading.errors.gain(kind) for reading in view.readings.values()]
+        name: [view.readings[mode].errors.gain(kind) for mode in modes]
         for name, kind in zip(NAMES, ERRORS, strict=True)
     }
-    return draw_error_kinds(gains, list(view.readings))
+    return draw_error_kinds(gains, modes)
