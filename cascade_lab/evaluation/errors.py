@@ -130,19 +130,16 @@ def kind_of(overlap: np.ndarray, same: np.ndarray) -> tuple[Kind, int | None]:
     """
     if not overlap.size:
         return Kind.BACKGROUND, None
-    own, other, every = (
-        int(np.argmax(np.where(mask, overlap, -1.0))) for mask in (same, ~same, same | ~same)
-    )
-    own_iou, other_iou = overlap[own] * same[own], overlap[other] * ~same[other]
-    if BACKGROUND_IOU <= own_iou < FOUND_IOU:
-        return Kind.LOCALISATION, own
-    if other_iou >= FOUND_IOU:
-        return Kind.CLASSIFICATION, other
-    if own_iou >= FOUND_IOU:
-        return Kind.DUPLICATE, own
-    if overlap[every] <= BACKGROUND_IOU:
+    own, other = np.where(same, overlap, 0.0), np.where(same, 0.0, overlap)
+    if BACKGROUND_IOU <= own.max() < FOUND_IOU:
+        return Kind.LOCALISATION, int(own.argmax())
+    if other.max() >= FOUND_IOU:
+        return Kind.CLASSIFICATION, int(other.argmax())
+    if own.max() >= FOUND_IOU:  # it did not get its best object, so a surer one has it
+        return Kind.DUPLICATE, int(own.argmax())
+    if overlap.max() <= BACKGROUND_IOU:
         return Kind.BACKGROUND, None
-    return Kind.BOTH, every
+    return Kind.BOTH, int(overlap.argmax())
 
 
 def _best_about_free_objects(matches: Matches, kinds: np.ndarray, objects: np.ndarray) -> np.ndarray:

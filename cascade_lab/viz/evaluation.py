@@ -145,7 +145,7 @@ def draw_in_question(
 
     Shapes: picture (H, W, 3) uint8; boxes, missed and ``others`` (further objects): xyxy in its pixels.
     """
-    figure = Figure(figsize=(3.6, 3.6 * picture.shape[0] / picture.shape[1]), dpi=100)
+    figure = Figure(figsize=(5.0, 5.0 * picture.shape[0] / picture.shape[1]), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     show_picture(axes, picture)
     for box in others:
