@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascade_lab.evaluation.errors import FOUND_IOU, box_overlaps
+from cascade_lab.evaluation.errors import box_overlaps
 from cascade_lab.evaluation.matches import Matches
 
+FOUND_IOU = 0.5
 NOBODY, LEFT_OUT = -1, -2
 
 

@@ -1,4 +1,4 @@
-"""Why a detection is wrong, and how much AP50 every kind of mistake costs.
+"""Why a detection is wrong, and how much AP every kind of mistake costs.
 
 Source: Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, section 2,
 and the authors' program, github.com/dbolya/tide, tidecv/quantify.py.
@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from cascade_lab.evaluation.matches import Matches, average_precision
 
-FOUND_IOU, BACKGROUND_IOU = 0.5, 0.1  # where a box is right; below which it touches nothing worth mentioning
+BACKGROUND_IOU = 0.1  # up to here a box touches nothing worth mentioning
 
 
 class Kind(IntEnum):
@@ -44,7 +44,7 @@ class Errors:
         objects: (D,) row of the object that a detection is about, -1 for none; ious: (D,) IoU with it.
         repaired: (D,) bool: the best of the mistakes of its kind about an object that nobody has found; a
             repair makes it right. The others of its kind go.
-        ap50: (K,) percent; repaired_ap50: (6, K), one row for each of ERRORS. NaN: the class has no object.
+        ap: (K,) percent; repaired_ap: (6, K), one row for each of ERRORS. NaN: the class has no object.
     """
 
     matches: Matches
@@ -52,12 +52,12 @@ class Errors:
     objects: np.ndarray
     ious: np.ndarray
     repaired: np.ndarray
-    ap50: np.ndarray
-    repaired_ap50: np.ndarray
+    ap: np.ndarray
+    repaired_ap: np.ndarray
 
     def gain(self, kind: Kind) -> float:
-        """Return by how many points AP50, the mean over the classes, would rise without this kind."""
-        return mean_ap(self.repaired_ap50[ERRORS.index(kind)]) - mean_ap(self.ap50)
+        """Return by how many points AP, the mean over the classes, would rise without this kind."""
+        return mean_ap(self.repaired_ap[ERRORS.index(kind)]) - mean_ap(self.ap)
 
     def rows(self, kind: Kind, least_score: float = 0.0) -> np.ndarray:
         """Return the rows of the detections of a kind, or of the objects for Kind.MISSED.
@@ -69,7 +69,7 @@ class Errors:
         return np.flatnonzero((self.kinds == kind) & (self.matches.scores >= least_score))
 
 
-def find_errors(matches: Matches) -> Errors:
+def find_errors(matches: Matches, iou: int = 0) -> Errors:
     """Sort every wrong detection into one of five kinds, list the missed objects, and repair each kind alone.
 
     The kinds are asked in the order of the authors' program: localisation, classification, duplicate,
@@ -77,21 +77,24 @@ def find_errors(matches: Matches) -> Errors:
     the object's box; where the object is found already, or a better mistake is about it too, the detection
     goes. All detections of the other kinds go. A missed object is no longer asked for.
 
-    Where we differ: matching is pycocotools', so an IoU of exactly .5 is right, and a class whose objects
+    ``iou`` is the number of the IoU that is asked of a right box and of which AP is meant: 0 is .50, as in
+    the paper, and 5 is .75, where more boxes are too loose.
+
+    Where we differ: matching is pycocotools', so an IoU of exactly the threshold is right, and a class whose objects
     were all missed leaves the mean when they are repaired.
     """
-    right = matches.right[0]
+    right = matches.right[iou]
     kinds = np.where(right, Kind.RIGHT, Kind.IGNORED)
-    objects = np.where(right, matches.matched[0], -1)
+    objects = np.where(right, matches.matched[iou], -1)
     ious = np.zeros(len(matches))
     for picture in range(len(matches.pictures)):
         rows = np.flatnonzero(matches.picture == picture)
         real = np.flatnonzero((matches.object_picture == picture) & ~matches.object_ignored)
         overlaps = box_overlaps(matches.boxes[rows], matches.object_boxes[real])
         for row, overlap in zip(rows, overlaps, strict=True):
-            if not right[row] and not matches.ignored[0, row]:
+            if not right[row] and not matches.ignored[iou, row]:
                 same = matches.object_labels[real] == matches.labels[row]
-                kinds[row], which = kind_of(overlap, same)
+                kinds[row], which = kind_of(overlap, same, float(matches.ious[iou]))
                 objects[row] = -1 if which is None else real[which]
             if objects[row] >= 0:
                 ious[row] = overlap[np.searchsorted(real, objects[row])]
@@ -102,8 +105,8 @@ def find_errors(matches: Matches) -> Errors:
         objects=objects,
         ious=ious,
         repaired=repaired,
-        ap50=_ap50(matches, kinds, objects, repaired, None),
-        repaired_ap50=np.stack([_ap50(matches, kinds, objects, repaired, kind) for kind in ERRORS]),
+        ap=_repaired_ap(matches, kinds, objects, repaired, None),
+        repaired_ap=np.stack([_repaired_ap(matches, kinds, objects, repaired, kind) for kind in ERRORS]),
     )
 
 
@@ -123,19 +126,20 @@ def mean_ap(per_class: np.ndarray) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def kind_of(overlap: np.ndarray, same: np.ndarray) -> tuple[Kind, int | None]:
+def kind_of(overlap: np.ndarray, same: np.ndarray, found_iou: float = 0.5) -> tuple[Kind, int | None]:
     """Return the kind of a wrong detection, and which object it is about.
 
     Shapes: overlap: (M,) its IoU with every object of the picture; same: (M,) bool, objects of its class.
+        found_iou: what is asked of a right box.
     """
     if not overlap.size:
         return Kind.BACKGROUND, None
     own, other = np.where(same, overlap, 0.0), np.where(same, 0.0, overlap)
-    if BACKGROUND_IOU <= own.max() < FOUND_IOU:
+    if BACKGROUND_IOU <= own.max() < found_iou:
         return Kind.LOCALISATION, int(own.argmax())
-    if other.max() >= FOUND_IOU:
+    if other.max() >= found_iou:
         return Kind.CLASSIFICATION, int(other.argmax())
-    if own.max() >= FOUND_IOU:  # it did not get its best object, so a surer one has it
+    if own.max() >= found_iou:  # it did not get its best object, so a surer one has it
         return Kind.DUPLICATE, int(own.argmax())
     if overlap.max() <= BACKGROUND_IOU:
         return Kind.BACKGROUND, None
@@ -155,10 +159,10 @@ def _best_about_free_objects(matches: Matches, kinds: np.ndarray, objects: np.nd
     return best
 
 
-def _ap50(
+def _repaired_ap(
     matches: Matches, kinds: np.ndarray, objects: np.ndarray, repaired: np.ndarray, kind: Kind | None
 ) -> np.ndarray:
-    """Return AP50 of every class (K,) after all mistakes of one kind are repaired; None repairs none."""
+    """Return AP of every class (K,) after all mistakes of one kind are repaired; None repairs none."""
     wrong = kinds == (-1 if kind is None else kind)
     made_right = wrong & repaired
     labels = matches.labels.copy()

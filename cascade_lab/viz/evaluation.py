@@ -101,13 +101,15 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_error_kinds(gains: Mapping[str, Sequence[float]], modes: Sequence[str]) -> Figure:
-    """Draw by how much AP50 rises when one kind of error is repaired, one bar for each way to read a cascade.
+def draw_error_kinds(
+    gains: Mapping[str, Sequence[float]], modes: Sequence[str], measure: str = "AP50"
+) -> Figure:
+    """Draw by how much AP rises when one kind of error is repaired, one bar for each way to read a cascade.
 
     Args:
-        gains: kind -> points of AP50, one for each of ``modes``.
+        gains: kind -> points of ``measure``, one for each of ``modes``.
     """
-    figure = Figure(figsize=(7.0, 0.55 + 0.2 * len(gains) * (len(modes) + 1)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7.0, 0.85 + 0.2 * len(gains) * (len(modes) + 1)), dpi=100, layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(modes)
     hatches = ("", "///", "...", "xxx", "---")
@@ -126,10 +128,10 @@ def draw_error_kinds(gains: Mapping[str, Sequence[float]], modes: Sequence[str])
             )  # fmt: skip
     axes.set_yticks(range(len(gains)), list(gains))
     axes.invert_yaxis()
-    axes.set_xlabel("points of AP50 to be won by repairing this kind alone")
+    axes.set_xlabel(f"points of {measure} to be won by repairing this kind alone")
     axes.margins(x=0.12)
     tidy(axes)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=len(modes), frameon=False, fontsize=9)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cascade_lab.evaluation.errors import ERRORS
+from cascade_lab.evaluation.errors import ERRORS, find_errors
 from cascade_lab.viz.evaluation import draw_error_kinds, draw_in_question
 from cascade_lab.widgets.evaluation_cases import Case
 from cascade_lab.widgets.stored_evaluation import EvaluationView
@@ -35,11 +35,12 @@ def draw_case(view: EvaluationView, mode: str, case: Case) -> Figure:
     )
 
 
-def draw_kinds(view: EvaluationView, modes: Sequence[str] = ()) -> Figure:
-    """Draw by how much AP50 rises when one kind of error is repaired, for some readings, or for all."""
+def draw_kinds(view: EvaluationView, modes: Sequence[str] = (), iou: int = 0) -> Figure:
+    """Draw by how much AP rises when one kind of error is repaired, for some readings, or for all.
+
+    ``iou`` is the number of the IoU: 0 is .50.
+    """
     modes = modes or list(view.readings)
-    gains = {
-        name: [view.readings[mode].errors.gain(kind) for mode in modes]
-        for name, kind in zip(NAMES, ERRORS, strict=True)
-    }
-    return draw_error_kinds(gains, modes)
+    errors = [find_errors(view.readings[mode].matches, iou) for mode in modes]
+    gains = {name: [one.gain(kind) for one in errors] for name, kind in zip(NAMES, ERRORS, strict=True)}
+    return draw_error_kinds(gains, modes, f"AP{50 + 5 * iou}")

@@ -116,7 +116,7 @@ def _payload(view: EvaluationView) -> dict[str, Any]:
 
 def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
     matches, errors, look = reading.matches, reading.errors, mode_look(mode, full)
-    gains = errors.repaired_ap50 - errors.ap50  # (6, K)
+    gains = errors.repaired_ap - errors.ap  # (6, K)
     return {
         "mode": mode,
         "name": f"stage {mode}" if "~" not in mode else f"stages {mode} together",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_lab.evaluation.errors import ERRORS
+from cascade_lab.evaluation.errors import ERRORS, find_errors
 from cascade_lab.widgets.evaluation_cases import Case
 from cascade_lab.widgets.evaluation_figure import draw_case, draw_kinds
 from cascade_lab.widgets.stored_evaluation import evaluation_view
@@ -22,9 +22,11 @@ def test_boxes_follow_a_picture_that_is_stored_smaller():
     assert {text.get_text() for text in axes.texts} == {"cup 0.87", "missed"}
 
 
-@pytest.mark.parametrize("modes", [(), ("1",)])
-def test_kinds_are_those_of_the_readings(modes):
+@pytest.mark.parametrize("modes, iou", [((), 0), (("1",), 5)])
+def test_kinds_are_those_of_the_readings(modes, iou):
     view = made_up_evaluation()
-    axes = draw_kinds(view, modes).axes[0]
-    gains = [[view.readings[m].errors.gain(kind) for kind in ERRORS] for m in modes or ("1", "1~2")]
+    axes = draw_kinds(view, modes, iou).axes[0]
+    errors = [find_errors(view.readings[mode].matches, iou) for mode in modes or ("1", "1~2")]
+    gains = [[one.gain(kind) for kind in ERRORS] for one in errors]
+    assert f"AP{50 + 5 * iou}" in axes.get_xlabel()
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], np.ravel(gains))
