@@ -80,8 +80,8 @@ def find_errors(matches: Matches, iou: int = 0) -> Errors:
     ``iou`` is the number of the IoU that is asked of a right box and of which AP is meant: 0 is .50, as in
     the paper, and 5 is .75, where more boxes are too loose.
 
-    Where we differ: matching is pycocotools', so an IoU of exactly the threshold is right, and a class whose objects
-    were all missed leaves the mean when they are repaired.
+    Where we differ: matching is pycocotools', so an IoU of exactly the threshold is right, and a class whose
+    objects were all missed leaves the mean when they are repaired.
     """
     right = matches.right[iou]
     kinds = np.where(right, Kind.RIGHT, Kind.IGNORED)
