@@ -24,7 +24,7 @@ class Choice:
         item: number of the bar, the cell (row times K + 1 plus column), the recall in percent, the IoU, or
             the rank of the picture, the worst first.
         label: of one class, or None for all; not asked by the charts of confusion and of pictures.
-        iou: number of the IoU, 0 for .50; asked by the charts of precision and of pictures.
+        iou: number of the IoU, 0 for .50; asked by the charts of errors, precision and pictures.
         least_score: of detections that count; not asked by the two charts of curves, where all count.
     """
 
@@ -90,7 +90,7 @@ def _in_question(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarr
     if choice.label is not None:
         objects_of_class = objects_of_class & (matches.object_labels == choice.label)
     if choice.chart == "errors":
-        rows = reading.errors.rows(ERRORS[item], least)
+        rows = reading.errors[choice.iou].rows(ERRORS[item], least)
         if ERRORS[item] is Kind.MISSED:
             return nothing, rows[objects_of_class[rows]]
         return rows[of_class[rows]], nothing

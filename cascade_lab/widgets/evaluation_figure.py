@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cascade_lab.evaluation.errors import ERRORS, find_errors
+from cascade_lab.evaluation.errors import ERRORS
 from cascade_lab.viz.evaluation import draw_error_kinds, draw_in_question
 from cascade_lab.widgets.evaluation_cases import Case
 from cascade_lab.widgets.stored_evaluation import EvaluationView
@@ -41,6 +41,6 @@ def draw_kinds(view: EvaluationView, modes: Sequence[str] = (), iou: int = 0) ->
     ``iou`` is the number of the IoU: 0 is .50.
     """
     modes = modes or list(view.readings)
-    errors = [find_errors(view.readings[mode].matches, iou) for mode in modes]
+    errors = [view.readings[mode].errors[iou] for mode in modes]
     gains = {name: [one.gain(kind) for one in errors] for name, kind in zip(NAMES, ERRORS, strict=True)}
     return draw_error_kinds(gains, modes, f"AP{50 + 5 * iou}")

@@ -7,7 +7,7 @@ const CHARTS = [
   ["iou", "AP and IoU"], ["pictures", "Pictures"],
 ];
 const ERRORS = [
-  ["wrong class", "on an object, under another name"], ["too loose", "the right class, IoU from .1 to .5"],
+  ["wrong class", "on an object, under another name"], ["too loose", "the right class, at the wrong place"],
   ["both", "too loose, and not of that class"], ["duplicate", "a second box of a found object"],
   ["background", "on nothing"], ["missed", "objects that nothing is near"],
 ];
@@ -25,8 +25,9 @@ function decodeEvaluation(raw) {
     count: one.labels.byteLength / 4,
     boxes: floats(one.boxes), labels: integers(one.labels), scores: floats(one.scores), picture: integers(one.picture),
     matched: integers(one.matched), // (T, D): the object taken, -1 none, -2 neither right nor wrong
-    kinds: integers(one.kinds), objects: integers(one.objects), ious: floats(one.ious), paired: integers(one.paired),
-    gains: floats(one.gains), // (6, K + 1), the mean last
+    kinds: integers(one.kinds), objects: integers(one.objects), ious: floats(one.ious), // (T, D)
+    paired: integers(one.paired), // (D,)
+    gains: floats(one.gains), // (T, 6, K + 1), the mean last
     precision: floats(one.precision), recallScores: floats(one.recall_scores), // (T, 101, K)
   }));
   return {
@@ -37,23 +38,25 @@ function decodeEvaluation(raw) {
   };
 }
 
-const matchedAt = (one, iou, row) => one.matched[iou * one.count + row];
+const at = (one, name, iou, row) => one[name][iou * one.count + row];
+const matchedAt = (one, iou, row) => at(one, "matched", iou, row);
 const range = (count) => Array.from({ length: count }, (_, i) => i);
 const percent = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
 const nth = (iou) => `.${50 + 5 * iou}`;
 
 // Precision at every recall: of one class, or the mean over the classes that have objects.
 function precisionAt(view, one, iou, label) {
-  const classes = view.classes.length, at = (r, k) => one.precision[(iou * RECALLS + r) * classes + k];
-  const known = range(classes).filter((k) => Number.isFinite(at(0, k)) && (label === null || k === label));
-  return range(RECALLS).map((r) => known.reduce((sum, k) => sum + at(r, k), 0) / known.length);
+  const classes = view.classes.length, value = (r, k) => one.precision[(iou * RECALLS + r) * classes + k];
+  const known = range(classes).filter((k) => Number.isFinite(value(0, k)) && (label === null || k === label));
+  return range(RECALLS).map((r) => known.reduce((sum, k) => sum + value(r, k), 0) / known.length);
 }
 
 const apAt = (view, one, iou, label) => 100 * mean(precisionAt(view, one, iou, label));
 
 // Objects that neither a right detection nor a repairable mistake of at least this score is about.
-function missedObjects(view, one, least) {
-  const met = new Set(range(one.count).filter((d) => one.kinds[d] <= LOCALISATION && one.scores[d] >= least).map((d) => one.objects[d]));
+function missedObjects(view, one, iou, least) {
+  const finding = range(one.count).filter((d) => at(one, "kinds", iou, d) <= LOCALISATION && one.scores[d] >= least);
+  const met = new Set(finding.map((d) => at(one, "objects", iou, d)));
   return range(view.objectLabels.length).filter((m) => !view.objectIgnored[m] && !met.has(m));
 }
 
@@ -97,9 +100,9 @@ function aroundPoint(view, one, { item, label, iou }) {
   const classes = view.classes.length, detections = [], objects = [];
   const met = new Set(range(one.count).map((d) => matchedAt(one, iou, d)).filter((m) => m >= 0));
   for (const k of label === null ? range(classes) : [label]) {
-    const at = (iou * RECALLS + item) * classes + k;
-    if (one.precision[at] > 0) {
-      const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= one.recallScores[at]);
+    const point = (iou * RECALLS + item) * classes + k;
+    if (one.precision[point] > 0) {
+      const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= one.recallScores[point]);
       detections.push(...rows.sort((a, b) => one.scores[b] - one.scores[a] || a - b).slice(-NEIGHBOURS));
     } else {
       objects.push(...range(view.objectLabels.length).filter((m) => view.objectLabels[m] === k && !view.objectIgnored[m] && !met.has(m)));
@@ -113,8 +116,8 @@ function inQuestion(view, one, choice) {
   const { chart, item, label, iou, least } = choice;
   const mine = (d) => label === null || one.labels[d] === label;
   if (chart === "errors") {
-    if (item + 1 === MISSED) return [[], missedObjects(view, one, least).filter((m) => label === null || view.objectLabels[m] === label)];
-    return [range(one.count).filter((d) => one.kinds[d] === item + 1 && one.scores[d] >= least && mine(d)), []];
+    if (item + 1 === MISSED) return [[], missedObjects(view, one, iou, least).filter((m) => label === null || view.objectLabels[m] === label)];
+    return [range(one.count).filter((d) => at(one, "kinds", iou, d) === item + 1 && one.scores[d] >= least && mine(d)), []];
   }
   if (chart === "confusion") return confusionCell(view, one, item, least);
   if (chart === "precision") return aroundPoint(view, one, choice);
@@ -129,30 +132,31 @@ function inQuestion(view, one, choice) {
 
 function casesOf(view, one, choice) {
   const [detections, objects] = inQuestion(view, one, choice), found = new Map();
-  const at = (picture) => {
+  const of = (picture) => {
     if (!found.has(picture)) found.set(picture, { picture, detections: [], objects: [] });
     return found.get(picture);
   };
-  if (choice.chart === "pictures") at(pictureCounts(view, one, choice)[choice.item].picture);
-  for (const d of detections) at(one.picture[d]).detections.push(d);
-  for (const m of objects) at(view.objectPicture[m]).objects.push(m);
+  if (choice.chart === "pictures") of(pictureCounts(view, one, choice)[choice.item].picture);
+  for (const d of detections) of(one.picture[d]).detections.push(d);
+  for (const m of objects) of(view.objectPicture[m]).objects.push(m);
   const size = (one) => one.detections.length + one.objects.length;
   return [...found.values()].sort((a, b) => size(b) - size(a) || a.picture - b.picture);
 }
 
-const isRight = (one, choice, d) => ["errors", "confusion"].includes(choice.chart) ? one.kinds[d] === RIGHT
-  : matchedAt(one, choice.chart === "iou" ? choice.item : choice.iou, d) >= 0;
+// The IoU that a chart speaks of.
+const iouOf = ({ chart, item, iou }) => (chart === "iou" ? item : chart === "confusion" ? 0 : iou);
+const isRight = (one, choice, d) => matchedAt(one, iouOf(choice), d) >= 0;
 
 function detectionWords(view, one, choice, d) {
-  const other = one.objects[d] >= 0 ? view.classes[view.objectLabels[one.objects[d]]] : "", overlap = two(one.ious[d]);
-  const kind = one.kinds[d] === RIGHT ? `IoU ${overlap}`
-    : one.kinds[d] === CLASSIFICATION ? `on ${other}, IoU ${overlap}`
-    : one.kinds[d] === LOCALISATION ? `too loose, IoU ${overlap}`
-    : one.kinds[d] === BOTH ? `too loose on ${other}, IoU ${overlap}`
-    : one.kinds[d] === DUPLICATE ? `found already, IoU ${overlap}`
-    : one.kinds[d] === IGNORED ? "in a crowd" : "on nothing";
-  const verdict = isRight(one, choice, d) ? "right" : "wrong";
-  return `${verdict}: ${view.classes[one.labels[d]]} ${two(one.scores[d])}, ${kind}`;
+  const iou = iouOf(choice), kind = at(one, "kinds", iou, d), object = at(one, "objects", iou, d);
+  const other = object < 0 ? "" : view.classes[view.objectLabels[object]], overlap = `IoU ${two(at(one, "ious", iou, d))}`;
+  const why = kind === RIGHT ? overlap
+    : kind === CLASSIFICATION ? `on ${other}, ${overlap}`
+    : kind === LOCALISATION ? `too loose, ${overlap}`
+    : kind === BOTH ? `too loose on ${other}, ${overlap}`
+    : kind === DUPLICATE ? `found already, ${overlap}`
+    : kind === IGNORED ? "in a crowd" : "on nothing";
+  return `${kind === RIGHT ? "right" : kind === IGNORED ? "left out" : "wrong"}: ${view.classes[one.labels[d]]} ${two(one.scores[d])}, ${why}`;
 }
 
 // ---------------------------------------------------------------- charts: items with a place, and how to draw them
@@ -164,12 +168,12 @@ const count = (number, what) => `${number} ${what}${number === 1 ? "" : what ===
 
 function errorsChart(view, one, choice, { width, height }) {
   const classes = view.classes.length, top = 8, row = (height - top - 8) / ERRORS.length, left = 12, right = width - 64;
-  const column = choice.label ?? classes, gains = range(ERRORS.length).map((e) => one.gains[e * (classes + 1) + column]);
+  const column = choice.label ?? classes, gains = range(ERRORS.length).map((e) => one.gains[(choice.iou * ERRORS.length + e) * (classes + 1) + column]);
   const most = Math.max(1, ...gains.filter(Number.isFinite));
   const items = ERRORS.map(([name, why], e) => {
     const [detections, objects] = inQuestion(view, one, { ...choice, item: e });
     const number = e + 1 === MISSED ? count(objects.length, "object") : count(detections.length, "box");
-    const words = `${name}, ${why}: ${number}; repaired, AP50 changes by ${percent(gains[e])} points`;
+    const words = `${name}, ${why}: ${number}; repaired, AP${50 + 5 * choice.iou} changes by ${percent(gains[e])} points`;
     return { id: e, place: [0, top + e * row, width, top + (e + 1) * row], words, name, why, number };
   });
   const draw = (context, look) => items.forEach(({ id, place: [, y], name, why, number }) => {
@@ -533,7 +537,7 @@ function render({ model, el }) {
     for (const button of tabs.children) button.setAttribute("aria-pressed", button.dataset.chart === now.chart);
     const curves = ["precision", "iou"].includes(now.chart);
     options.class_filter.hidden = ["confusion", "pictures"].includes(now.chart);
-    options.iou.hidden = !["precision", "pictures"].includes(now.chart);
+    options.iou.hidden = ["confusion", "iou"].includes(now.chart);
     options.threshold.hidden = curves;
     [[stages, "stages"], [classes, "class_filter"], [iou, "iou"], [threshold, "threshold"]].forEach(([control, name]) => { control.value = get(name); });
     thresholdValue.textContent = two(now.least);
@@ -561,7 +565,7 @@ function render({ model, el }) {
       return;
     }
     const text = {
-      errors: "Bars: points of AP50 to be won if nothing of this kind were left. All scores count for the bars; the numbers on the right count from the least score on.",
+      errors: `Bars: points of AP${50 + 5 * now.iou} to be won if nothing of this kind were left. All scores count for the bars; the numbers on the right count from the least score on.`,
       confusion: "Shade: share of the row. The surest box on an object, by IoU .5 or more, says what it is taken for; further boxes on it are not counted.",
       pictures: `F1 at IoU ${nth(now.iou)}: right boxes over right boxes plus half of the wrong and half of the missed.`,
     }[now.chart];

@@ -116,7 +116,9 @@ def _payload(view: EvaluationView) -> dict[str, Any]:
 
 def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
     matches, errors, look = reading.matches, reading.errors, mode_look(mode, full)
-    gains = errors.repaired_ap - errors.ap  # (6, K)
+    gains = [
+        np.column_stack([at.repaired_ap - at.ap, [at.gain(kind) for kind in ERRORS]]) for at in errors
+    ]  # T times (6, K + 1), the mean last
     return {
         "mode": mode,
         "name": f"stage {mode}" if "~" not in mode else f"stages {mode} together",
@@ -127,11 +129,11 @@ def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
         "scores": float_bytes(matches.scores),
         "picture": integer_bytes(matches.picture),
         "matched": integer_bytes(np.where(matches.ignored, -2, matches.matched)),
-        "kinds": integer_bytes(errors.kinds),
-        "objects": integer_bytes(errors.objects),
-        "ious": float_bytes(errors.ious),
+        "kinds": integer_bytes(np.stack([at.kinds for at in errors])),
+        "objects": integer_bytes(np.stack([at.objects for at in errors])),
+        "ious": float_bytes(np.stack([at.ious for at in errors])),
         "paired": integer_bytes(reading.confusion.objects),
-        "gains": float_bytes(np.column_stack([gains, [errors.gain(kind) for kind in ERRORS]])),
+        "gains": float_bytes(np.stack(gains)),
         "precision": float_bytes(reading.curves.precision),
         "recall_scores": float_bytes(reading.curves.scores),
     }

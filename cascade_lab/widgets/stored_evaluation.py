@@ -23,11 +23,11 @@ LONG_SIDE = 320  # pixels; larger pictures are stored smaller, their boxes stay 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One way to read the cascade, "1" or "1~3", and what came of it."""
+    """One way to read the cascade, "1" or "1~3", and what came of it; ``errors`` at each of the ten IoUs."""
 
     matches: Matches
     curves: Curves
-    errors: Errors
+    errors: tuple[Errors, ...]
     confusion: Confusion
 
 
@@ -97,7 +97,7 @@ def evaluation_view(
         readings[mode] = Reading(
             matches=matches,
             curves=precision_recall(evaluation),
-            errors=find_errors(matches),
+            errors=tuple(find_errors(matches, iou) for iou in range(len(matches.ious))),
             confusion=pair_all_classes(matches),
         )
     classes = next(iter(readings.values())).matches.classes if readings else ()

@@ -32,14 +32,14 @@ def test_pictures_own_their_boxes_and_the_fullest_comes_first(view, chart, item)
         assert (reading.matches.object_picture[list(case.objects)] == case.picture).all()
 
 
-@pytest.mark.parametrize("label", [None, 1])
-def test_kinds_of_error_share_out_all_wrong_detections(view, label):
+@pytest.mark.parametrize("label, iou", [(None, 0), (1, 0), (None, 6)])
+def test_kinds_of_error_share_out_all_wrong_detections(view, label, iou):
     reading = view.readings["1"]
     every = [
-        rows(cases(view, "1", Choice(chart="errors", item=e, label=label, least_score=0.3)))[0]
+        rows(cases(view, "1", Choice(chart="errors", item=e, label=label, iou=iou, least_score=0.3)))[0]
         for e in range(6)
     ]
-    wrong = ~reading.matches.right[0] & ~reading.matches.ignored[0] & (reading.matches.scores >= 0.3)
+    wrong = ~reading.matches.right[iou] & ~reading.matches.ignored[iou] & (reading.matches.scores >= 0.3)
     if label is not None:
         wrong &= reading.matches.labels == label
     assert sorted(d for part in every for d in part) == np.flatnonzero(wrong).tolist()
