@@ -273,8 +273,8 @@ def test_notebook_in_jupyterlab(open_notebook, tmp_path):
     chart = page.locator(".evaluation-viewer .cl-canvas").first
     before = pixels(page, ".evaluation-viewer .cl-canvas")
     chart.focus()
-    page.keyboard.press("ArrowDown")  # JupyterLab would like these keys for itself
-    assert painted(page)[5] == "1" and pixels(page, ".evaluation-viewer .cl-canvas") != before
+    page.keyboard.press("ArrowUp")  # JupyterLab would like these keys for itself
+    assert painted(page)[5] == "4" and pixels(page, ".evaluation-viewer .cl-canvas") != before
     page.keyboard.press("3")  # in a notebook it makes a heading
     assert painted(page)[0] == "precision"
     screenshot(page, "evaluation_jupyterlab", tmp_path)
