@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from cascade_lab.evaluation.coco import Summary, coco_scores, detections_to_coco, load_ground_truth
+from cascade_lab.evaluation.truth import truth_to_coco
 from cascade_lab.laboratory.interval import LEVEL, Interval, resamples
-from cascade_lab.ops.boxes import xyxy_to_xywh
 from cascade_lab.structures import Instances
 
 COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
@@ -40,18 +40,7 @@ class BoxAP:
 
 def truth_of(targets: Sequence[Instances], classes: int) -> COCO:
     """Index ground truth for scoring; picture i of the list gets the id i + 1, class c the id c + 1."""
-    rows, pictures = [], []
-    for number, target in enumerate(targets, start=1):
-        assert target.labels is not None
-        pictures.append({"id": number, "height": target.image_size[0], "width": target.image_size[1]})
-        ignore = target.ignore.tolist() if target.ignore is not None else [False] * len(target)
-        columns = zip(xyxy_to_xywh(target.boxes).tolist(), target.labels.tolist(), ignore, strict=True)
-        rows += [
-            {"image_id": number, "category_id": label + 1, "bbox": box, "iscrowd": int(crowd)}
-            for box, label, crowd in columns
-        ]
-    names = [{"id": label + 1, "name": str(label)} for label in range(classes)]
-    return load_ground_truth({"images": pictures, "categories": names, "annotations": rows})
+    return load_ground_truth(truth_to_coco(targets, [str(label) for label in range(classes)]))
 
 
 def box_ap(found: Sequence[Instances], truth: COCO) -> BoxAP:

@@ -13,7 +13,7 @@ from cascade_lab.augmented import AugmentedTest
 from cascade_lab.evaluate import read_modes
 from cascade_lab.evaluation.coco import detections_to_coco
 from cascade_lab.evaluation.per_stage import stage_modes
-from cascade_lab.ops.boxes import xyxy_to_xywh
+from cascade_lab.evaluation.truth import truth_to_coco
 from cascade_lab.predict import resize_for_test
 from cascade_lab.runs import Run
 from cascade_lab.structures import ImageBatch, Instances
@@ -52,21 +52,6 @@ def course_detections(run: Run, samples: Sequence[tuple[Tensor, Instances]]) -> 
                     stages[mode] += [{k: v for k, v in row.items() if k != "segmentation"} for row in rows]
     return CourseDetections(
         pictures=tuple(picture for picture, _ in samples),
-        annotations=_annotations(run, samples),
+        annotations=truth_to_coco([truth for _, truth in samples], run.classes, run.category_ids),
         stages=stages,
     )
-
-
-def _annotations(run: Run, samples: Sequence[tuple[Tensor, Instances]]) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
-    for number, (_, truth) in enumerate(samples):
-        assert truth.labels is not None
-        for box, label in zip(xyxy_to_xywh(truth.boxes).tolist(), truth.labels.tolist(), strict=True):
-            about = {"image_id": number + 1, "category_id": run.category_ids[label], "iscrowd": 0}
-            rows.append({"id": len(rows) + 1, **about, "bbox": box, "area": box[2] * box[3]})
-    images = [
-        {"id": n + 1, "height": int(picture.shape[1]), "width": int(picture.shape[2])}
-        for n, (picture, _) in enumerate(samples)
-    ]
-    categories = [{"id": id, "name": name} for id, name in zip(run.category_ids, run.classes, strict=True)]
-    return {"images": images, "categories": categories, "annotations": rows}

@@ -29,6 +29,13 @@ class CanvasWidget(anywidget.AnyWidget):
     _esm: str
     _css: str
 
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        # The kernel must not tell the page what the page has told it: coming late, that throws back a slider
+        # that has moved on.
+        for trait in self.traits(sync=True).values():
+            trait.tag(echo_update=False)
+
     def to_html(self, path: str | Path, title: str | None = None) -> Path:
         """Write the viewer as it stands to one HTML file that needs neither a kernel nor a network."""
         page = _PAGE.format(title=html.escape(title or type(self).__name__), viewer=self.fragment())

@@ -42,19 +42,18 @@ class WhatIf(CanvasWidget):
     """
 
     _esm, _css = assets("what_if")
-    # Without echo: a busy kernel would repeat an old value and throw the slider back under the reader's hand.
-    _about = traitlets.Dict().tag(sync=True, echo_update=False)
-    _pictures = traitlets.List().tag(sync=True, echo_update=False)
-    picture = traitlets.Int(0).tag(sync=True, echo_update=False)
-    stages = traitlets.Int(1).tag(sync=True, echo_update=False)
-    ensemble = traitlets.Enum(list(ENSEMBLE_WORDS), "own_rois_logits").tag(sync=True, echo_update=False)
-    foreign = traitlets.List(traitlets.Int()).tag(sync=True, echo_update=False)
-    score_threshold = traitlets.Float(0.05).tag(sync=True, echo_update=False)
-    nms_iou = traitlets.Float(0.5).tag(sync=True, echo_update=False)
-    targets_added = traitlets.Bool(False).tag(sync=True, echo_update=False)
-    positive_iou = traitlets.Float(0.5).tag(sync=True, echo_update=False)
-    layer = traitlets.Enum(["detections", "entering"], "detections").tag(sync=True, echo_update=False)
-    show_plain = traitlets.Bool(False).tag(sync=True, echo_update=False)
+    _about = traitlets.Dict().tag(sync=True)
+    _pictures = traitlets.List().tag(sync=True)
+    picture = traitlets.Int(0).tag(sync=True)
+    stages = traitlets.Int(1).tag(sync=True)
+    ensemble = traitlets.Enum(list(ENSEMBLE_WORDS), "own_rois_logits").tag(sync=True)
+    foreign = traitlets.List(traitlets.Int()).tag(sync=True)
+    score_threshold = traitlets.Float(0.05).tag(sync=True)
+    nms_iou = traitlets.Float(0.5).tag(sync=True)
+    targets_added = traitlets.Bool(False).tag(sync=True)
+    positive_iou = traitlets.Float(0.5).tag(sync=True)
+    layer = traitlets.Enum(["detections", "entering"], "detections").tag(sync=True)
+    show_plain = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, crossed: Crossed, classes: Sequence[str], choice: Choice | None = None) -> None:
         known = crossed.looks[0][0].logits[0].shape[1] - 1

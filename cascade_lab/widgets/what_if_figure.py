@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cascade_lab.errors import InputError
+from cascade_lab.laboratory.box_ap import box_ap, truth_of
 from cascade_lab.laboratory.crossed import Choice, Crossed, read
-from cascade_lab.laboratory.scores import score
 from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.structures import Instances
 from cascade_lab.viz.boxes import add_box, add_tag, show_picture
@@ -76,9 +76,9 @@ def _add_detections(
 
 def _add_bars(axes: Axes, crossed: Crossed, choices: Sequence[Choice], classes: Sequence[str]) -> None:
     first: np.ndarray | None = None
-    width = 0.8 / len(choices)
+    width, truth = 0.8 / len(choices), truth_of(crossed.truth, len(classes))
     for number, choice in enumerate(choices):
-        summary = score(crossed, choice, classes).summary
+        summary = box_ap(read(crossed, choice), truth).summary
         values = np.array([summary[name] for name in MEASURES], float)  # NaN where no object is
         first = values if first is None else first
         places = np.arange(len(MEASURES)) + (number - (len(choices) - 1) / 2) * width

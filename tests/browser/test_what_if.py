@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from cascade_lab.heads.postprocess import pick_detections
+from cascade_lab.laboratory.box_ap import box_ap, truth_of
 from cascade_lab.laboratory.crossed import Choice, Crossed, cross, read, vote
-from cascade_lab.laboratory.scores import score_detections
 from cascade_lab.learn.course import course_pictures, course_run
 from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.structures import Instances
@@ -76,7 +76,7 @@ def reference(crossed: Crossed, choice: Choice) -> dict[str, float]:
         rounded = (boxes.double() / sides * steps).round() / steps * sides
         _, *columns = pick_detections(rounded.float().double(), scores, config, (1.0, 1.0))
         found.append(Instances(truth.image_size, *columns))
-    summary = score_detections(crossed.truth, found, CLASSES).summary
+    summary = box_ap(found, truth_of(crossed.truth, len(CLASSES))).summary
     return {name: summary[name] for name in ("AP", "AP50", "AP75")} | {
         "detections": sum(len(one) for one in found)
     }
@@ -381,7 +381,8 @@ def test_notebook_in_jupyterlab(lab_notebooks: Path, open_notebook, tmp_path):
     screenshot(page, "what_if_jupyterlab", tmp_path)
 
 
-CROSS = """from cascade_lab.laboratory.crossed import cross
+CROSS = """from cascade_lab.laboratory.box_ap import box_ap, truth_of
+from cascade_lab.laboratory.crossed import cross
 from cascade_lab.learn.course import course_pictures, course_run
 from cascade_lab.widgets.what_if import WhatIf
 run = course_run()

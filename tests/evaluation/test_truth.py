@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from cascade_lab.evaluation.coco import coco_summary, detections_to_coco
-from cascade_lab.learn.ground_truth import coco_truth
+from cascade_lab.evaluation.truth import truth_to_coco
 from cascade_lab.structures import Instances
 
 
@@ -20,14 +20,14 @@ TRUTH = [
 
 
 def score(found: list[Instances]) -> float:
-    rows = [row for i, one in enumerate(found, 7) for row in detections_to_coco(i, one, range(2))]
-    summary = coco_summary(coco_truth(TRUTH, ("cup", "pot"), first=7), rows, "bbox")
+    rows = [row for i, one in enumerate(found, 7) for row in detections_to_coco(i, one, (4, 2))]
+    summary = coco_summary(truth_to_coco(TRUTH, ("cup", "pot"), (4, 2), first=7), rows, "bbox")
     assert summary is not None and summary["AP"] is not None
     return summary["AP"]
 
 
 def test_by_hand():
-    content = coco_truth(TRUTH, ("cup", "pot"), first=7)
+    content = truth_to_coco(TRUTH, ("cup", "pot"), (4, 2), first=7)
     assert content["images"] == [{"id": 7, "height": 40, "width": 60}, {"id": 8, "height": 40, "width": 60}]
     assert [row["bbox"] for row in content["annotations"]] == [
         [1, 2, 10, 20],
@@ -35,9 +35,9 @@ def test_by_hand():
         [5, 5, 10, 10],
     ]
     assert [(row["id"], row["image_id"], row["category_id"]) for row in content["annotations"]] == [
-        (1, 7, 1),
-        (2, 7, 0),
-        (3, 8, 1),
+        (1, 7, 2),
+        (2, 7, 4),
+        (3, 8, 2),
     ]
 
 
@@ -47,6 +47,7 @@ def test_the_truth_itself_is_perfect_and_moved_boxes_are_not():
     assert score([replace(one, labels=1 - one.labels) for one in TRUTH]) == 0
 
 
-def test_ignored_regions_are_no_objects():
+def test_ignored_regions_are_crowds():
     region = replace(TRUTH[0], ignore=torch.tensor([True, False]))
-    assert len(coco_truth([region], ("cup", "pot"))["annotations"]) == 1
+    rows = truth_to_coco([region], ("cup", "pot"))["annotations"]
+    assert [(row["iscrowd"], row["category_id"], row["image_id"]) for row in rows] == [(1, 2, 1), (0, 1, 1)]
