@@ -19,6 +19,7 @@ ROWS = (  # top to bottom; a slash marks a folder, the others are single files
     "layers/ targets/ losses",
     "backbones/ necks/ heads/",
     "detector augmented",
+    "sampling receptive_field",  # what a detector looks at, picture by picture
     "datasets/ evaluation/ engine/",  # none knows another, nor any model class
     "weights/",  # writes files as engine/checkpoint.py does
     "recipes/",

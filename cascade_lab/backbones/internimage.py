@@ -162,13 +162,23 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return this level's output (N, H, W, C) and the next level's input (N, H / 2, W / 2, 2 C)."""
-        for index, block in enumerate(self.blocks):
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-            if index in self.post_norm_blocks:
-                x = self.post_norms[self.post_norm_blocks.index(index)](x)
+        for index in range(len(self.blocks)):
+            x = self.step(x, index)
+        return self.leave(x)
+
+    def step(self, x: Tensor, index: int) -> Tensor:
+        """Run one block on (N, H, W, C), with the extra norm that follows some blocks of H and G."""
+        block = self.blocks[index]
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+        if index in self.post_norm_blocks:
+            x = self.post_norms[self.post_norm_blocks.index(index)](x)
+        return x
+
+    def leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``forward`` does, from the output of the last block."""
         x = self.norm(x)
         return x, x if self.downsample is None else self.downsample(x)
 
@@ -209,6 +219,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (N, H, W, C)
         x = x + self.drop_path(self._branch(self.dcn, x, self.norm1, self.scale1, self.res_norm1))
         return x + self.drop_path(self._branch(self.mlp, x, self.norm2, self.scale2, self.res_norm2))
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return offset and logits of the modulation, as ``DCNv3.look`` does, for the block's input x."""
+        offset, logits, _ = self.dcn.look(x if self.post_norm else self.norm1(x))
+        return offset, logits
 
     def _branch(self, layer, x, norm, scale, res_norm):
         y = norm(layer(x)) if self.post_norm else layer(norm(x))
