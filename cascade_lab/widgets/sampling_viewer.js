@@ -2,7 +2,9 @@
 // effective receptive field. All arrays come once; choosing another pixel asks the kernel for nothing.
 
 const MARGIN = 1 / 6; // of the longer side, round the picture, so that points beyond its border can be seen
-const DISC = 11; // CSS pixels: radius of a disc that has all the modulation
+const DISC = 22; // CSS pixels: radius of a disc that has all the modulation
+const BUNDLE = 40; // darts a path
+const SMALL = 190; // CSS pixels of the two small pictures
 const TRAITS = ["x", "y", "level", "block", "group", "point", "show", "trained", "show_boxes"];
 const VIEWS = [["points", "points of a pixel"], ["offsets", "offsets of the group"], ["receptive", "receptive field"]];
 
@@ -46,20 +48,22 @@ function pointAt(layer, [row, column], group, k) {
 
 const pointsAt = (layer, pixel, group) => layer.grid.map((_, k) => pointAt(layer, pixel, group, k));
 
-// Where an arrow of the field begins and ends: one point's move, or from the pixel to the mean of its points.
-function arrowAt(layer, pixel, group, point) {
-  const from = centre(layer, pixel);
+// Where a dart of the field begins and ends: one point's move, or from the pixel to the mean of its points.
+function dartAt(layer, pixel, group, point) {
+  const { moved, modulation, grid: regular, scale, step, stride, groups, size } = layer, [x, y] = centre(layer, pixel);
+  const first = ((pixel[0] * size[1] + pixel[1]) * groups + group) * regular.length;
+  let dx = 0, dy = 0, total = 0;
   if (point >= 0) {
-    const { moved } = pointAt(layer, pixel, group, point);
-    return [from, from.map((value, axis) => value + moved[axis] * layer.stride)];
+    const at = 2 * (first + point);
+    return [[x, y], [x + moved[at] * step * stride, y + moved[at + 1] * step * stride]];
   }
-  const to = [0, 0];
-  for (let k = 0; k < layer.grid.length; k += 1) {
-    const { at, modulation } = pointAt(layer, pixel, group, k);
-    to[0] += at[0] * modulation;
-    to[1] += at[1] * modulation;
+  for (let k = 0; k < regular.length; k += 1) {
+    const weight = modulation[first + k], at = 2 * (first + k);
+    dx += weight * (regular[k][0] * scale + moved[at] * step);
+    dy += weight * (regular[k][1] * scale + moved[at + 1] * step);
+    total += weight;
   }
-  return [from, to];
+  return [[x, y], [x + (dx / total) * stride, y + (dy / total) * stride]];
 }
 
 function reach(layer, pixel, group) {
@@ -87,6 +91,8 @@ function nearestField(fields, layer, [row, column], trained) {
 }
 
 // ---------------------------------------------------------------- the canvas: lengths in CSS pixels
+
+const discRadius = (modulation) => Math.max(DISC * Math.sqrt(modulation), 2);
 
 function strokeTwice(context, color, width) {
   context.strokeStyle = "rgba(0, 0, 0, 0.6)";
@@ -120,9 +126,9 @@ function drawPoints(context, points, chosen, colors) {
   for (const k of order) { // large discs first, so that none is hidden; the chosen one on top
     const { at: [x, y], modulation, outside } = points[k];
     context.beginPath();
-    context.arc(x, y, Math.max(DISC * 2 * Math.sqrt(modulation), 2), 0, 7);
+    context.arc(x, y, discRadius(modulation), 0, 7);
     context.fillStyle = k === chosen ? colors.chosen : colors.disc;
-    context.globalAlpha = outside ? 0.25 : 0.85;
+    context.globalAlpha = outside ? 0.25 : 1;
     context.fill();
     context.globalAlpha = 1;
     context.setLineDash(outside ? [2, 2] : []);
@@ -134,27 +140,33 @@ function drawPoints(context, points, chosen, colors) {
   context.textAlign = "center";
   context.font = "bold 11px system-ui, sans-serif";
   for (const k of order) {
-    const { at: [x, y], outside } = points[k];
-    context.fillStyle = outside ? "#fff" : "#000";
-    context.fillText(k + 1, x, y + 0.5);
+    const { at: [x, y], modulation, outside } = points[k], radius = discRadius(modulation), inside = radius > 6 && !outside;
+    const spot = [inside ? x : x + radius + 6, y + 0.5]; // a number that does not fit stands beside its disc
+    context.strokeStyle = "rgba(0, 0, 0, 0.7)";
+    context.lineWidth = 3;
+    if (!inside) context.strokeText(k + 1, ...spot);
+    context.fillStyle = inside ? "#000" : "#fff";
+    context.fillText(k + 1, ...spot);
   }
   context.textAlign = "start";
 }
 
-// All arrows in one path: a thousand of them cost little more than one.
-function drawArrows(context, arrows, color) {
-  context.beginPath();
-  for (const [[x1, y1], [x2, y2]] of arrows) {
-    const dx = x2 - x1, dy = y2 - y1, length = Math.hypot(dx, dy), head = Math.min(4, length / 2);
-    context.moveTo(x1, y1);
-    context.lineTo(x2, y2);
-    if (length < 3) continue;
-    const ux = (dx / length) * head, uy = (dy / length) * head;
-    context.moveTo(x2 - ux - uy, y2 - uy + ux);
-    context.lineTo(x2, y2);
-    context.lineTo(x2 - ux + uy, y2 - uy - ux);
+// Darts, wide where they begin and pointed where they lead. They are filled, not stroked, a few at a time: a
+// browser strokes a thousand lines with a rim in 40 ms, and fills as many triangles in 3.
+function drawDarts(context, darts, color) {
+  context.fillStyle = color;
+  for (let first = 0; first < darts.length; first += BUNDLE) {
+    context.beginPath();
+    for (const [[x1, y1], [x2, y2]] of darts.slice(first, first + BUNDLE)) {
+      const length = Math.hypot(x2 - x1, y2 - y1) || 1, sx = (y1 - y2) / length, sy = (x2 - x1) / length;
+      context.moveTo(x1 + 2.3 * sx, y1 + 2.3 * sy);
+      context.lineTo(x1 - 2.3 * sx, y1 - 2.3 * sy);
+      context.lineTo(x2 - 0.6 * sx, y2 - 0.6 * sy);
+      context.lineTo(x2 + 0.6 * sx, y2 + 0.6 * sy);
+      context.closePath();
+    }
+    context.fill();
   }
-  strokeTwice(context, color, 1.25);
 }
 
 // A field as a small picture, from dark red for little to yellow for much; made once.
@@ -171,6 +183,11 @@ function heatSprite(field, { low, high }) {
   });
   context.putImageData(image, 0, 0);
   return field.sprite;
+}
+
+function darken(context, area, share) {
+  context.fillStyle = `rgba(0, 0, 0, ${share})`;
+  context.fillRect(...area);
 }
 
 function drawCircle(context, [x, y], radius, color, dash) {
@@ -233,6 +250,9 @@ function render({ model, el }) {
   const words = make("p", { class: "sv-verdict" });
   const radii = make("p", { class: "sv-radii" });
   const hint = make("p", { class: "cl-hint" });
+  const small = [false, true].map((when) => make("canvas", { width: 2 * SMALL, height: 2 * SMALL, class: "sv-small", tabindex: false, "aria-hidden": "true",
+    onclick: () => put({ show: "receptive", trained: when }) }));
+  const pair = make("div", { class: "sv-pair" }, ...small.map((one, when) => make("figure", {}, one, make("figcaption", {}, when ? "after training" : "before training"))));
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const key = (name) => make("kbd", {}, name);
   const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
@@ -241,14 +261,15 @@ function render({ model, el }) {
     make("li", {}, key("V"), " next view, ", key("L"), " next level, ", key("B"), " next block, ", key("G"), " next group; with ", key("Shift"), " the one before"),
     make("li", {}, key("1"), " … ", key("9"), " follow a point, ", key("0"), " or ", key("Esc"), " none"),
     make("li", {}, key("T"), " before or after training, ", key("O"), " boxes")));
-  const head = make("tr", {}, ...["", "grid", "moved x", "moved y", "reads x", "reads y", "modulation"].map((text) => make("th", { scope: "col" }, text)));
+  const head = make("tr", {}, ...["", "grid", "moved by", "reads at", "modulation"].map((text) => make("th", { scope: "col" }, text)));
   const root = make("section", { class: "cascade-lab sampling-viewer", "aria-label": "Sampling viewer", onkeydown: onKey },
     make("div", { class: "cl-head" }, views, make("span", { class: "cl-source" }, data.name)),
     make("div", { class: "cl-body" },
       make("div", {}, stageBox, legend,
         make("div", { class: "cl-tools" }, make("label", {}, "level ", levelSelect), make("label", {}, "block ", blockSelect),
           make("label", {}, "group ", groupSlider, groupValue), make("label", {}, "point ", pointSelect), trainedLabel, boxesLabel), help),
-      make("div", {}, title, make("div", { class: "cl-scroll" }, make("table", { class: "sv-table" }, make("thead", {}, head), table)), words, radii, hint)), live);
+      make("div", {}, title, make("div", { class: "cl-scroll" }, make("table", { class: "sv-table" }, make("thead", {}, head), table)),
+        make("p", { class: "cl-hint" }, "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture"), words, radii, pair, hint)), live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
   fillOptions(levelSelect, levels.map((level) => [level, `${level + 1} · stride ${blocks(level)[0].stride} · ${blocks(level)[0].size.join(" × ")}`]), get("level"));
@@ -303,26 +324,17 @@ function render({ model, el }) {
     scale = fit.scale;
     const place = ([x, y]) => [(x + margin) * scale, (y + margin) * scale];
     const area = [margin * scale, margin * scale, columns * scale, rows * scale];
-    context.fillStyle = "#3a3a3a";
-    context.fillRect(0, 0, width, height);
-    if (bitmap) {
-      const size = { width: Math.round(columns * scale * dense), height: Math.round(rows * scale * dense) };
-      context.drawImage(scaledPicture(data, bitmap, size), ...area);
-    }
+    context.drawImage(ground(fit, area), 0, 0, canvas.width / dense, canvas.height / dense);
     const field = shown() === "receptive" ? nearestField(data.fields, one, pixel(), get("trained")) : null;
     if (field) paintField(context, field, place, area);
-    if (get("show_boxes")) {
-      const corners = Array.from({ length: data.boxes.length / 4 }, (_, i) => [...data.boxes.subarray(4 * i, 4 * i + 4)].map((v) => (v + margin) * scale));
-      strokeBoxes(context, corners, { color: "#fff", dash: [] }, 1.25, 0.8);
-    }
     if (shown() === "offsets") {
-      const arrows = [];
+      const darts = [];
       for (let row = 0; row < one.size[0]; row += 1) {
         for (let column = 0; column < one.size[1]; column += 1) {
-          arrows.push(arrowAt(one, [row, column], group(), get("point")).map(place));
+          darts.push(dartAt(one, [row, column], group(), get("point")).map(place));
         }
       }
-      drawArrows(context, arrows, data.colors.arrow);
+      drawDarts(context, darts, data.colors.arrow);
     }
     if (shown() === "points") {
       const points = pointsAt(one, pixel(), group()).map((p) => ({ ...p, start: place(p.start), at: place(p.at) }));
@@ -331,22 +343,57 @@ function render({ model, el }) {
     if (shown() !== "receptive") drawCross(context, place(centre(one, pixel())), 7, data.colors.chosen);
   }
 
-  function paintField(context, field, place, [x, y, width, height]) {
-    context.fillStyle = "rgba(0, 0, 0, 0.55)";
-    context.fillRect(x, y, width, height);
-    const [h, w] = field.size, cell = data.cell * scale;
+  // Picture and boxes, drawn once for every size and switch: a step from pixel to pixel leaves them alone.
+  function ground({ dense }, area) {
+    const key = [canvas.width, canvas.height, dense, Boolean(bitmap), get("show_boxes"), shown()].join();
+    if (ground.key === key) return ground.canvas;
+    ground.key = key;
+    ground.canvas ??= document.createElement("canvas");
+    Object.assign(ground.canvas, { width: canvas.width, height: canvas.height }); // clears it
+    const context = ground.canvas.getContext("2d", { alpha: false });
+    context.fillStyle = "#3a3a3a";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.scale(dense, dense);
+    context.imageSmoothingQuality = "high";
+    if (bitmap) context.drawImage(bitmap, ...area);
+    if (shown() !== "points") darken(context, area, shown() === "offsets" ? 0.4 : 0.55);
+    const corners = Array.from({ length: data.boxes.length / 4 }, (_, i) => [...data.boxes.subarray(4 * i, 4 * i + 4)].map((v) => (v + margin) * scale));
+    if (get("show_boxes")) strokeBoxes(context, corners, { color: "#fff", dash: [] }, 1.25, 0.8);
+    return ground.canvas;
+  }
+
+  function drawHeat(context, field, [x, y, width, height], zoom) {
+    const [h, w] = field.size, cell = data.cell * zoom;
     context.save();
     context.beginPath();
-    context.rect(x, y, width, height);
+    context.rect(x, y, width, height); // the last cells may stand out
     context.clip();
-    context.imageSmoothingQuality = "high";
     context.drawImage(heatSprite(field, data.colors), x, y, w * cell, h * cell);
     context.restore();
+  }
+
+  function paintField(context, field, place, area) {
+    drawHeat(context, field, area, scale);
     const at = place([field.column * field.stride + 0.5, field.row * field.stride + 0.5]);
     const other = nearestField(data.fields, layer(), pixel(), !field.trained);
     if (other) drawCircle(context, at, other.radius * scale, data.colors.other, [6, 4]);
     drawCircle(context, at, field.radius * scale, data.colors.now, []);
     drawCross(context, at, 7, data.colors.chosen);
+  }
+
+  // The two fields side by side; drawn again only when another pixel has another field.
+  function paintSmall(canvas, field) {
+    const about = `${data.fields.indexOf(field)}:${Boolean(bitmap)}`;
+    if (canvas.dataset.about === about || !bitmap) return;
+    canvas.dataset.about = about;
+    const context = canvas.getContext("2d", { alpha: false }), zoom = (2 * SMALL) / Math.max(rows, columns);
+    Object.assign(canvas, { width: Math.round(columns * zoom), height: Math.round(rows * zoom) });
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    darken(context, [0, 0, canvas.width, canvas.height], 0.55);
+    drawHeat(context, field, [0, 0, canvas.width, canvas.height], zoom);
+    const at = [field.column, field.row].map((value) => (value * field.stride + 0.5) * zoom);
+    drawCircle(context, at, field.radius * zoom, data.colors.now, []);
+    drawCross(context, at, 6, data.colors.chosen);
   }
 
   function paintControls() {
@@ -384,7 +431,7 @@ function render({ model, el }) {
     legend.replaceChildren(...{
       points: [item(mark("✚", colors.chosen), "output pixel"), item(mark("□", colors.grid), "zero offset"),
         item(mark("●", colors.disc), "reads here, area = modulation"), item(mark("◌", "#fff"), "reads zero")],
-      offsets: [item(line(colors.arrow, []), point < 0 ? "from each output pixel to the mean of its points, weighted by modulation" : `how far point ${point + 1} moved, drawn from the output pixel`)],
+      offsets: [item(mark("◤", colors.arrow), point < 0 ? "from each output pixel (wide end) to the mean of its points, weighted by modulation" : `how far point ${point + 1} moved, from each output pixel (wide end)`)],
       receptive: [item(make("span", { class: "sv-ramp", style: `--low: ${colors.low}; --high: ${colors.high}` }), "gradient, square root"),
         item(line(colors.now, []), `90 % ${when[0]} training (shown)`), item(line(colors.other, [6, 4]), `90 % ${when[1]} training`)],
     }[shown()]);
@@ -399,6 +446,8 @@ function render({ model, el }) {
     words.textContent = verdict(one, group(), pixel());
     const [before, after] = [false, true].map((when) => nearestField(data.fields, one, pixel(), when));
     const quoted = [before, after].filter(Boolean);
+    pair.hidden = !quoted.length;
+    quoted.forEach((field) => paintSmall(small[Number(field.trained)], field));
     radii.textContent = before && after
       ? `90 % of the gradient lies within ${before.radius.toFixed(1)} picture pixels before training, and within ${after.radius.toFixed(1)} after.` : "";
     const [row, column] = pixel(), exact = quoted.every((field) => field.row === row && field.column === column);
@@ -410,11 +459,11 @@ function render({ model, el }) {
 
   function makeRow(k) {
     return make("tr", { onclick: () => follow_(k) }, make("th", { scope: "row" }, make("span", { class: "sv-number" }, `${k + 1}`)),
-      ...Array.from({ length: 5 }, () => make("td")), make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
+      ...Array.from({ length: 3 }, () => make("td")), make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
   }
 
   function fillRow(row, one, point, k) {
-    const [gx, gy] = one.grid[k], cells = [`(${gx}, ${gy})`, ...point.moved.map(signed), ...point.at.map((value) => value.toFixed(1))];
+    const [gx, gy] = one.grid[k], cells = [`${gx}, ${gy}`, point.moved.map(signed).join(", "), point.at.map((value) => value.toFixed(1)).join(", ")];
     cells.forEach((text, i) => { row.children[i + 1].textContent = text; });
     const [bar, number] = row.lastChild.children;
     bar.style.setProperty("--share", point.modulation);
