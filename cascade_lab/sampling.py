@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cascade_lab.backbones.internimage import Block, Level
+from cascade_lab.backbones.internimage import Block, InternImage, Level
 from cascade_lab.detector import Detector
 from cascade_lab.errors import InputError
 from cascade_lab.ops.dcnv3 import modulate
@@ -138,22 +138,29 @@ def sample_picture(
     if picture.ndim != 3 or len(picture) != 3:
         raise InputError(f"picture: shape {tuple(picture.shape)}, expected (3, H, W)")
     pixels = ImageBatch.collate([picture]).pixels.to(next(detector.parameters()).device)
-    layers = []
-    x = backbone.stem(pixels)  # (1, H / 4, W / 4, C)
-    for level, blocks in enumerate(backbone.levels):
-        assert isinstance(blocks, Level)
-        for index, block in enumerate(blocks.blocks):
-            assert isinstance(block, Block)
-            if keep is None or (level, index) in keep:
-                layers.append(_layer(block, x, level, index, backbone.config.strides[level]))
-            x = blocks.step(x, index)
-        _, x = blocks.leave(x)
+    layers = [
+        _layer(block, x, level, index, backbone.config.strides[level])
+        for level, index, block, x in walk(backbone, pixels)
+        if keep is None or (level, index) in keep
+    ]
     return Sampling(
         name=name,
         picture=picture.permute(1, 2, 0).contiguous().cpu().numpy(),
         boxes=np.zeros((0, 4), np.float32) if boxes is None else boxes.cpu().numpy().astype(np.float32),
         layers=tuple(layers),
     )
+
+
+def walk(backbone: InternImage, pixels: Tensor) -> Iterator[tuple[int, int, Block, Tensor]]:
+    """Run a backbone on (N, 3, H, W) and yield every block with its level, its number and its input."""
+    x = backbone.stem(pixels)  # (N, H / 4, W / 4, C)
+    for level, blocks in enumerate(backbone.levels):
+        assert isinstance(blocks, Level)
+        for index, block in enumerate(blocks.blocks):
+            assert isinstance(block, Block)
+            yield level, index, block, x
+            x = blocks.step(x, index)
+        _, x = blocks.leave(x)
 
 
 def _layer(block: Block, x: Tensor, level: int, index: int, stride: int) -> SamplingLayer:

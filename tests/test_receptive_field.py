@@ -75,7 +75,9 @@ def test_fields_are_those_of_single_pixels():
     for field in (fields[1], fields[6], fields[-1]):
         alone = receptive_field(detector, picture, field.level, (field.row, field.column), directions=3)
         np.testing.assert_array_equal(field.gradient, alone.gradient)
-    assert max(f.row for f in fields if f.level == 0) < 10 and max(f.column for f in fields if f.level == 0) < 18
+    assert (
+        max(f.row for f in fields if f.level == 0) < 10 and max(f.column for f in fields if f.level == 0) < 18
+    )
 
 
 @pytest.mark.parametrize("length, count, expected", [(8, 4, [1, 3, 5, 7]), (3, 5, [0, 1, 2]), (9, 1, [4])])
@@ -105,6 +107,8 @@ def test_untrained_is_reproducible_and_leaves_the_dice_alone():
 def test_mistakes_are_named(words: str, options: dict):
     given = {"picture": noise(), "level": 0, "pixel": (0, 0), "directions": 1} | options
     with pytest.raises(InputError, match=words):
-        receptive_field(build(), given["picture"], given["level"], given["pixel"], directions=given["directions"])
+        receptive_field(
+            build(), given["picture"], given["level"], given["pixel"], directions=given["directions"]
+        )
     with pytest.raises(InputError, match="per_side"):
         receptive_fields(build(), noise(), per_side=0)

@@ -11,7 +11,7 @@ from cascade_lab.backbones.internimage import Level, Stem
 from cascade_lab.detector import Detector
 from cascade_lab.errors import InputError
 from cascade_lab.layers.dcnv3 import DCNv3
-from cascade_lab.sampling import Sampling, SamplingLayer, sample_picture
+from cascade_lab.sampling import Sampling, SamplingLayer, sample_picture, walk
 from tests.tiny_detector import BACKBONE, config
 
 VARIANTS = {
@@ -98,8 +98,12 @@ def test_reading_at_the_points_gives_the_layers_own_answer(seen):
 def test_zero_offsets_are_the_regular_grid():
     detector = Detector(replace(config(), backbone=replace(BACKBONE, offset_scale=2.0))).eval()
     layer = sample_picture(detector, noise()).layers[0]
-    np.testing.assert_array_equal(layer.points, np.broadcast_to(layer.regular()[:, :, None], layer.points.shape))
-    np.testing.assert_array_equal(layer.regular()[3, 5], [[5 + x, 3 + y] for x in (-2, 0, 2) for y in (-2, 0, 2)])
+    np.testing.assert_array_equal(
+        layer.points, np.broadcast_to(layer.regular()[:, :, None], layer.points.shape)
+    )
+    np.testing.assert_array_equal(
+        layer.regular()[3, 5], [[5 + x, 3 + y] for x in (-2, 0, 2) for y in (-2, 0, 2)]
+    )
     np.testing.assert_allclose(layer.modulation, 1 / 9, rtol=1e-6)
     assert layer.outside()[0, 0].sum() == 5 and not layer.outside()[5, 5].any()
     assert layer.outside().sum(-1).max() == 5, "at a corner the left column and the upper row are lost"
@@ -145,19 +149,20 @@ def test_boxes_picture_and_name_are_kept():
 
 
 def test_walking_block_by_block_is_the_forward_pass():
-    """Bit by bit: ``step`` and ``leave`` are what ``forward`` does."""
+    """Bit by bit: the last block's input, and what it makes of it, are those of ``forward``."""
     for backbone in VARIANTS.values():
-        detector = build(backbone)
+        model = build(backbone).backbone
         pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            x, maps = detector.backbone.stem(pixels), []
-            for level in detector.backbone.levels:
-                assert isinstance(level, Level)
-                for index in range(len(level.blocks)):
-                    x = level.step(x, index)
-                out, x = level.leave(x)
-                maps.append(out.permute(0, 3, 1, 2))
-            assert all(map(torch.equal, maps, detector.backbone(pixels)))
+            places, maps = [], {}
+            for level, index, block, x in walk(model, pixels):
+                places.append((level, index))
+                stack = model.levels[level]
+                assert isinstance(stack, Level) and block is stack.blocks[index]
+                maps[level], _ = stack.leave(stack.step(x, index))
+            assert places == [(level, i) for level, depth in enumerate(backbone.depths) for i in range(depth)]
+            for level, features in enumerate(model(pixels)):
+                assert torch.equal(maps[level].permute(0, 3, 1, 2), features)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cascade_lab.learn.chapter_01 import CHAPTER_01
 from cascade_lab.learn.chapter_02 import CHAPTER_02
 from cascade_lab.learn.chapter_03 import CHAPTER_03
+from cascade_lab.learn.chapter_04 import CHAPTER_04
 from cascade_lab.learn.chapter_05 import CHAPTER_05
 from cascade_lab.learn.chapter_06 import CHAPTER_06
 from cascade_lab.learn.chapter_07 import CHAPTER_07
@@ -16,6 +17,7 @@ EXERCISES = (
     *CHAPTER_01,
     *CHAPTER_02,
     *CHAPTER_03,
+    *CHAPTER_04,
     *CHAPTER_05,
     *CHAPTER_06,
     *CHAPTER_07,

@@ -33,8 +33,8 @@ def draw_sampling(
     """
     layer = choose_layer(sampling, level, block)
     row, column = pixel
-    figure = Figure(figsize=(12, 4.2), dpi=100, layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 0.55, 1))
+    figure = Figure(figsize=(13, 5), dpi=100, layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 0.42, 1))
     modulation = layer.modulation[row, column, group]
     centre = np.array([column, row]) * layer.stride + 0.5
     start = layer.regular()[row, column] * layer.stride + 0.5

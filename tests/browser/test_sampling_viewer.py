@@ -255,7 +255,15 @@ def test_tab_reaches_every_control_in_reading_order(open_page, sampling):
         if reached[-1][1] == "Keyboard":
             break
     names = [name.strip() for _, name, _ in reached]
-    order = ["points of a pixel", "offsets of the group", "receptive field", "Level 1", "Level", "Block", "Group"]
+    order = [
+        "points of a pixel",
+        "offsets of the group",
+        "receptive field",
+        "Level 1",
+        "Level",
+        "Block",
+        "Group",
+    ]
     order += ["Point to follow", "after training", "boxes", "Keyboard"]
     assert [name.startswith(wanted) for name, wanted in zip(names, order, strict=True)] == [True] * len(order)
     assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"

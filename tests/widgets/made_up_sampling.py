@@ -12,7 +12,9 @@ GROUPS = (2, 3)
 STRIDES = (4, 8)
 
 
-def made_up_layer(level: int, block: int, *, scale: float = 1.0, size: tuple[int, int] = SIZE) -> SamplingLayer:
+def made_up_layer(
+    level: int, block: int, *, scale: float = 1.0, size: tuple[int, int] = SIZE
+) -> SamplingLayer:
     """Return a layer whose offsets and modulation are random, by a seed of its own."""
     random = np.random.default_rng([level, block])
     height, width = (length // STRIDES[level] for length in size)
@@ -58,8 +60,6 @@ def made_up_fields(width: float) -> list[ReceptiveField]:
             square = (y - row * stride) ** 2 + (x - column * stride) ** 2
             bell = np.exp(-square / (2 * (width * (level + 1)) ** 2)).astype(np.float32)
             found.append(
-                ReceptiveField(
-                    level=level, row=row, column=column, stride=stride, gradient=bell / bell.sum()
-                )
+                ReceptiveField(level=level, row=row, column=column, stride=stride, gradient=bell / bell.sum())
             )
     return found

@@ -27,7 +27,14 @@ def viewer():
 
 
 def test_starts_in_the_middle_of_the_picture_on_the_first_level(viewer):
-    assert (viewer.x, viewer.y, viewer.level, viewer.block, viewer.group, viewer.point) == (48, 32, 0, 0, 0, -1)
+    assert (viewer.x, viewer.y, viewer.level, viewer.block, viewer.group, viewer.point) == (
+        48,
+        32,
+        0,
+        0,
+        0,
+        -1,
+    )
     assert viewer.pixel == (8, 12)
     assert viewer.panel_text() == describe_pixel(viewer.sampling, 0, 0, 0, (8, 12))
 
