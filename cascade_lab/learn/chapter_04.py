@@ -1,4 +1,4 @@
-"""The exercises of chapter 04: sizes of the levels, weights of a block, the stacking rules, reach of the points.
+"""The exercises of chapter 04: sizes of the levels, weights of a block, stacking rules, reach of the points.
 
 Expected values are worked by hand.
 """

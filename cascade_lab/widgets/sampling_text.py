@@ -65,7 +65,11 @@ def describe_pixel(sampling: Sampling, level: int, block: int, group: int, pixel
     lines.append(
         f"The farthest of the {len(points)} points is {now:.1f} picture pixels away; at zero offsets it "
         f"would be {before:.1f}. "
-        + (f"{lost} of them read zero outside the map." if lost else "All of them lie on the map.")
+        + (
+            f"{lost} of them {'reads' if lost == 1 else 'read'} zero outside the map."
+            if lost
+            else "All of them lie on the map."
+        )
     )
     return "\n".join(lines)
 

@@ -80,7 +80,7 @@ function headline(layer, group, [row, column]) {
 function verdict(layer, group, pixel) {
   const [now, before] = reach(layer, pixel, group), lost = pointsAt(layer, pixel, group).filter((p) => p.outside).length;
   return `The farthest of the ${layer.grid.length} points is ${now.toFixed(1)} picture pixels away; at zero offsets it would ` +
-    `be ${before.toFixed(1)}. ${lost ? `${lost} of them read zero outside the map.` : "All of them lie on the map."}`;
+    `be ${before.toFixed(1)}. ${lost ? `${lost} of them ${lost === 1 ? "reads" : "read"} zero outside the map.` : "All of them lie on the map."}`;
 }
 
 // The stored field nearest to a pixel; fields are stored for a few pixels a level.

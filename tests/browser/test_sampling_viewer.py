@@ -304,11 +304,12 @@ def test_a_hundred_boxes_follow_the_hand(open_page, show):
 @pytest.mark.slow
 def test_notebook_in_jupyterlab(open_notebook, tmp_path):
     page = open_notebook("04_internimage.ipynb", ".sampling-viewer", seconds=150)
-    before, start = pixels(page), painted(page)
+    before, start, kinds = pixels(page), painted(page), page.evaluate(KINDS)
     page.locator(".cl-canvas").focus()
     for key in ("ArrowRight", "b", "m", "v"):  # in a notebook b makes a cell, and m a Markdown cell
         page.keyboard.press(key)
     assert painted(page)[0] == "offsets" and painted(page)[4] != start[4] and pixels(page) != before
+    assert page.evaluate(KINDS) == kinds
     screenshot(page, "sampling_jupyterlab_light", tmp_path)
     told = f"offsets {painted(page)[4]}"
     for _ in range(50):  # what the reader did reaches the kernel when the hand rests
@@ -318,4 +319,5 @@ def test_notebook_in_jupyterlab(open_notebook, tmp_path):
     assert page.evaluate(ASK_KERNEL, ASK) == told
 
 
+KINDS = "jupyterapp.shell.currentWidget.content.widgets.map((w) => w.model.type)"
 ASK = "print(viewer.show, '{},{}'.format(*viewer.pixel), end='')"
