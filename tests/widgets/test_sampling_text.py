@@ -48,7 +48,7 @@ def test_points_outside_are_counted():
     points[0, 0, 0] = [(-1, 5), (-0.9, 5), (24, 5), (23.9, 5), (5, -1.5), (5, 16), (5, 15.5), (0, 0), (1, 1)]
     moved = replace(sampling, layers=(replace(layer, points=points),))
     assert "4 of them read zero outside the map." in describe_pixel(moved, 0, 0, 0, (0, 0))
-    points[0, 0, 0, :3] = 3
+    points[0, 0, 0, :5] = 3
     assert "1 of them reads zero outside the map." in describe_pixel(moved, 0, 0, 0, (0, 0))
     points[0, 0, 0] = 3
     assert "All of them lie on the map." in describe_pixel(moved, 0, 0, 0, (0, 0))

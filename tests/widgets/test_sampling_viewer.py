@@ -119,7 +119,7 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path: Path):
     page = viewer.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
-    state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1])
+    state = json.loads(re.search(r'-state">(.*?)</script>', page, re.S)[1])
     assert (state["level"], state["group"], state["show"], state["x"]) == (1, 2, "offsets", 3)
     assert state["_data"]["name"] == "</script><b>" and state["_data"]["size"] == list(SIZE)
 
