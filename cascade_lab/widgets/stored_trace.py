@@ -131,7 +131,7 @@ def view_from_trace(
         size=trace.sizes[index],
         thresholds=tuple(float(stage.iou_threshold) for stage in trace.stages),
         mask_stages=mask_stages,
-        picture=_encode(picture),
+        picture=encode_picture(picture),
         boxes=boxes.numpy(),
         scores=torch.stack([_objectness(trace, index, rows), *scores]).float().numpy(),
         final_scores=kept.scores.float().numpy(),
@@ -238,7 +238,8 @@ def _labels(truth: Instances | None) -> np.ndarray:
     return truth.labels.numpy().astype(np.int32)
 
 
-def _encode(picture: Tensor) -> bytes:
+def encode_picture(picture: Tensor) -> bytes:
+    """Return a picture (3, H, W) uint8 as the bytes of a JPEG that no eye tells from it."""
     content = io.BytesIO()
     array = picture.permute(1, 2, 0).contiguous().cpu().numpy()  # (H, W, 3)
     Image.fromarray(array).save(content, "JPEG", quality=92, subsampling=0, optimize=True)

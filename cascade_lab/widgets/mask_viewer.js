@@ -1,0 +1,459 @@
+// The mask viewer in the browser: one picture, a grid of cells for each stage, their mean, a table of one cell.
+// The rule of the paste is that of ops/masks.py: every pixel centre looks up its place in the grid.
+
+const STEP = 0.05; // of the way, per arrow key
+const MOVE_MS = 1100, HOLD_MS = 500, JUMP_MS = 1300; // playing: move, rest; with reduced motion: jump
+const PLACES = ["the grid itself", "stretched over the box", "one answer a pixel"];
+const TRAITS = ["picture", "detection", "position", "threshold", "votes", "average", "row", "column", "show_target"];
+
+// ---------------------------------------------------------------- numbers: no DOM below this line
+
+function decode(raw) {
+  const labels = integers(raw.labels);
+  return {
+    ...raw, labels, count: labels.length,
+    boxes: floats(raw.boxes), // (D, 4)
+    scores: floats(raw.scores), // (D,)
+    logits: floats(raw.logits), // (V, D, S, S)
+    targetIndex: integers(raw.target_index), // (D,)
+    targetBits: new Uint8Array(slice(raw.target_masks)), // (M, H, W), eight pixels a byte
+    kept: new Map(),
+  };
+}
+
+const sigmoid = (value) => 1 / (1 + Math.exp(-value));
+const cells = (view) => view.side * view.side;
+const boxOf = (view, detection) => [...view.boxes.subarray(detection * 4, detection * 4 + 4)];
+const className = (view, detection) => view.classes[view.labels[detection]] ?? "object";
+
+function logitsOf(view, stage, detection) {
+  const start = (view.stages.indexOf(stage) * view.count + detection) * cells(view);
+  return view.logits.subarray(start, start + cells(view));
+}
+
+// Keep the last few results of a function of the view: painting asks for them in every frame.
+function keep(view, key, work) {
+  if (view.kept.has(key)) return view.kept.get(key);
+  if (view.kept.size > 60) view.kept.clear();
+  view.kept.set(key, work());
+  return view.kept.get(key);
+}
+
+// The mean over the voting stages, after the sigmoid (official) or before it.
+function averageOf(view, { detection, votes, average }) {
+  return keep(view, `mean ${detection} ${votes} ${average}`, () => {
+    const voters = votes.map((stage) => logitsOf(view, stage, detection));
+    return Float64Array.from({ length: cells(view) }, (_, i) => {
+      const sum = voters.reduce((total, grid) => total + (average === "sigmoids" ? sigmoid(grid[i]) : grid[i]), 0);
+      return average === "sigmoids" ? sum / voters.length : sigmoid(sum / voters.length);
+    });
+  });
+}
+
+// Where pixel ``at`` lies on the grid, in cells from the middle of the first; a box without extent: the middle.
+function placeOn(side, at, low, high) {
+  const place = ((at + 0.5 - low) / (high - low)) * 2 - 1;
+  return (((Number.isFinite(place) ? place : 0) + 1) * side - 1) / 2;
+}
+
+function bilinear(grid, side, x, y) {
+  const x0 = Math.floor(x), y0 = Math.floor(y), fx = x - x0, fy = y - y0;
+  const at = (i, j) => (i < 0 || j < 0 || i >= side || j >= side ? 0 : grid[j * side + i]);
+  return (at(x0, y0) * (1 - fx) + at(x0 + 1, y0) * fx) * (1 - fy) + (at(x0, y0 + 1) * (1 - fx) + at(x0 + 1, y0 + 1) * fx) * fy;
+}
+
+// The pasted mask, kept as the part of the picture that it can reach: {left, top, columns, rows, inside}.
+function pasteOf(view, state) {
+  return keep(view, `paste ${state.detection} ${state.votes} ${state.average} ${state.threshold}`, () => {
+    const grid = averageOf(view, state), side = view.side, [height, width] = view.size;
+    const [x1, y1, x2, y2] = boxOf(view, state.detection);
+    const left = clamp(Math.floor(x1) - 1, 0, width), columns = clamp(Math.ceil(x2) + 1, left, width) - left;
+    const top = clamp(Math.floor(y1) - 1, 0, height), rows = clamp(Math.ceil(y2) + 1, top, height) - top;
+    const places = Array.from({ length: columns }, (_, i) => placeOn(side, left + i, x1, x2));
+    const inside = new Uint8Array(rows * columns);
+    for (let y = 0; y < rows; y += 1) {
+      const v = placeOn(side, top + y, y1, y2);
+      for (let x = 0; x < columns; x += 1) inside[y * columns + x] = bilinear(grid, side, places[x], v) >= state.threshold ? 1 : 0;
+    }
+    return { left, top, columns, rows, inside };
+  });
+}
+
+function targetOf(view, detection) {
+  const target = view.targetIndex[detection];
+  if (target < 0) return null;
+  return keep(view, `target ${target}`, () => {
+    const pixels = view.size[0] * view.size[1], first = target * pixels;
+    return Uint8Array.from({ length: pixels }, (_, i) => (view.targetBits[(first + i) >> 3] >> (7 - ((first + i) & 7))) & 1);
+  });
+}
+
+// Pixels inside, and IoU with the true mask.
+function measure(view, state) {
+  return keep(view, `measure ${state.detection} ${state.votes} ${state.average} ${state.threshold}`, () => {
+    const { left, top, columns, rows, inside } = pasteOf(view, state), truth = targetOf(view, state.detection);
+    let area = 0, shared = 0;
+    for (let y = 0; y < rows; y += 1) {
+      for (let x = 0; x < columns; x += 1) {
+        if (!inside[y * columns + x]) continue;
+        area += 1;
+        if (truth?.[(top + y) * view.size[1] + left + x]) shared += 1;
+      }
+    }
+    const all = truth ? keep(view, `area ${view.targetIndex[state.detection]}`, () => truth.reduce((sum, one) => sum + one, 0)) : 0;
+    return { area, iou: truth ? shared / Math.max(1, area + all - shared) : NaN };
+  });
+}
+
+const mixColors = (from, to, share) => [0, 1, 2].map((i) => Math.round(from[i] + (to[i] - from[i]) * share));
+const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+
+function logitColor(view, value) {
+  const share = clamp(Math.abs(value) / view.most_logit, 0, 1);
+  return mixColors([255, 255, 255], rgb(value < 0 ? view.low_color : view.high_color), share);
+}
+const shareColor = (view, value) => mixColors([255, 255, 255], rgb(view.high_color), clamp(value, 0, 1));
+
+// ---------------------------------------------------------------- small pictures
+
+function gridPicture(view, key, values, color) {
+  return keep(view, `picture ${key}`, () => pixelPicture(view.side, view.side, (i) => [...color(view, values[i]), 255]));
+}
+
+function pixelPicture(width, height, color) {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  for (let i = 0; i < width * height; i += 1) image.data.set(color(i), i * 4);
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// Lines between what is inside and what is not, as [x1, y1, x2, y2] in cells.
+function edgesOf(inside, rows, columns) {
+  const at = (x, y) => (x < 0 || y < 0 || x >= columns || y >= rows ? 0 : inside[y * columns + x]), lines = [];
+  for (let y = 0; y <= rows; y += 1) {
+    for (let x = 0; x <= columns; x += 1) {
+      if (at(x, y) !== at(x, y - 1)) lines.push([x, y, x + 1, y]);
+      if (at(x, y) !== at(x - 1, y)) lines.push([x, y, x, y + 1]);
+    }
+  }
+  return lines;
+}
+
+function strokeEdges(context, lines, [x, y], [sx, sy], color, width, rim = "rgba(0, 0, 0, 0.6)") {
+  context.beginPath();
+  for (const [x1, y1, x2, y2] of lines) {
+    context.moveTo(x + x1 * sx, y + y1 * sy);
+    context.lineTo(x + x2 * sx, y + y2 * sy);
+  }
+  context.lineCap = "square";
+  for (const [style, wide] of [[rim, width + 2], [color, width]]) {
+    if (!style) continue;
+    context.strokeStyle = style;
+    context.lineWidth = wide;
+    context.stroke();
+  }
+  context.lineCap = "butt";
+}
+
+// ---------------------------------------------------------------- the viewer
+
+function render({ model, el }) {
+  const views = model.get("_views").map(decode);
+  const get = (name) => model.get(name);
+  const view = () => views[get("picture")];
+  const state = () => ({ detection: get("detection"), votes: get("votes"), average: get("average"), threshold: get("threshold") });
+  let playing = 0;
+
+  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, 2) * 1000) / 1000 });
+  const choose = (detection) => put({ detection: (detection + view().count) % view().count });
+  const point = (row, column) => put({ row: clamp(row, 0, view().side - 1), column: clamp(column, 0, view().side - 1) });
+
+  function vote(stage) {
+    const now = get("votes"), next = now.includes(stage) ? now.filter((one) => one !== stage) : [...now, stage].sort((a, b) => a - b);
+    put({ votes: next.length ? next : now }); // somebody has to vote
+  }
+
+  // ---- elements, top to bottom
+  const pictures = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" });
+  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const pictureBox = make("div", { class: "cl-picture" }, canvas);
+  const status = make("div", { class: "cl-status", "aria-hidden": "true" });
+  const playButton = make("button", { type: "button", class: "cl-play", onclick: () => (playing ? pause() : play()) });
+  const slider = make("input", {
+    type: "range", min: 0, max: 2, step: STEP, class: "cl-slider", "aria-label": "From grid to pixels",
+    oninput: () => { pause(); moveTo(Number(slider.value)); },
+  });
+  const ticks = make("div", { class: "mv-ticks" }, ...PLACES.map((name, k) => make("button", {
+    type: "button", onclick: () => { pause(); moveTo(k); },
+  }, name)));
+  const threshold = make("input", {
+    type: "range", min: 0, max: 1, step: 0.01, class: "mv-threshold", "aria-label": "Threshold",
+    oninput: () => put({ threshold: Number(threshold.value) }),
+  });
+  const thresholdValue = make("output", {});
+  const target = make("input", { type: "checkbox", onchange: () => put({ show_target: target.checked }) });
+  const average = make("select", { "aria-label": "What is averaged", onchange: () => put({ average: average.value }) });
+  const chooser = make("select", { "aria-label": "Detection", onchange: () => choose(Number(chooser.value)) });
+  const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => choose(get("detection") + step) }, text);
+  const tiles = make("div", { class: "mv-tiles" });
+  const caption = make("p", { class: "cl-headline" });
+  const table = make("div", { class: "cl-scroll" });
+  const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
+  const key = (name) => make("kbd", {}, name);
+  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
+    make("li", {}, key("Tab"), " goes from control to control; on the slider ", key("←"), key("→"), " move between grid and picture, ", key("Space"), " plays"),
+    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), " on the picture or on a grid: another cell"),
+    make("li", {}, key("N"), key("P"), " next or previous detection, ", key("1"), key("2"), key("3"), " give or take the vote of a stage, ", key("T"), " true outline")));
+  const root = make("section", { class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: onKey },
+    make("div", { class: "cl-head" }, pictures,
+      make("div", { class: "mv-choose" }, arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
+    make("div", { class: "cl-body" },
+      make("div", { class: "mv-left" }, pictureBox, status,
+        make("div", { class: "mv-transport" }, playButton, make("div", { class: "mv-track" }, slider, ticks)),
+        make("div", { class: "cl-tools" },
+          make("label", {}, "threshold ", threshold, thresholdValue),
+          make("label", {}, "average of ", average),
+          make("label", {}, target, "true outline", swatch({ color: "#fff", dash: [] }))), help),
+      make("div", { class: "mv-panel" }, tiles, legend(), caption, table)), live);
+  el.replaceChildren(root);
+  fillOptions(average, [["sigmoids", "sigmoids (official)"], ["logits", "logits"]], get("average"));
+  const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
+
+  function legend() {
+    const one = views[0], most = one.most_logit;
+    return make("div", { class: "mv-legend", "aria-hidden": "true" },
+      make("span", {}, "logit"), make("span", { class: "cl-number" }, `−${most}`),
+      make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, ${one.low_color}, #fff, ${one.high_color})` }),
+      make("span", {}, `+${most}`), make("span", {}, "mean"), make("span", { class: "cl-number" }, "0"),
+      make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, #fff, ${one.high_color})` }), make("span", {}, "1"));
+  }
+
+  // ---- pictures: decoded from their bytes once
+  const bitmaps = views.map(() => null);
+  views.forEach(async (one, index) => {
+    bitmaps[index] = await decodePicture(one.picture);
+    const thumbnail = pictures.children[index]?.querySelector("canvas");
+    thumbnail?.getContext("2d").drawImage(bitmaps[index], 0, 0, thumbnail.width, thumbnail.height);
+    schedule();
+  });
+  views.forEach((one, index) => {
+    const thumbnail = document.createElement("canvas");
+    Object.assign(thumbnail, { height: 96, width: Math.round((96 * one.size[1]) / one.size[0]) });
+    pictures.append(make("button", {
+      type: "button", class: "cl-thumbnail", "aria-label": one.name,
+      onclick: () => { pause(); put({ picture: index, detection: 0 }); },
+    }, thumbnail, make("span", {}, one.name)));
+  });
+
+  // ---- one tile a stage and one for the mean; their canvases live as long as the stages do
+  let tileKey = "", tileCanvases = [];
+  function buildTiles() {
+    const one = view();
+    if (tileKey === String(one.stages)) return;
+    tileKey = String(one.stages);
+    tileCanvases = [...one.stages, 0].map((stage) => {
+      const tile = make("canvas", { tabindex: 0, class: "mv-tile", role: "application", "aria-roledescription": "grid of cells" });
+      const follow_ = (event) => {
+        const area = tile.getBoundingClientRect();
+        point(Math.floor(((event.clientY - area.top) / area.height) * view().side), Math.floor(((event.clientX - area.left) / area.width) * view().side));
+      };
+      tile.addEventListener("pointermove", follow_);
+      tile.addEventListener("pointerdown", follow_);
+      return tile;
+    });
+    tiles.replaceChildren(...tileCanvases.map((tile, index) => {
+      const stage = one.stages[index];
+      if (!stage) return make("div", { class: "mv-card" }, make("span", { class: "mv-name" }), tile);
+      const box = make("input", { type: "checkbox", "aria-label": `stage ${stage} votes`, "data-stage": stage, onchange: () => vote(stage) });
+      return make("div", { class: "mv-card" }, make("label", { class: "mv-name" }, box, swatch(one.styles[index]), `stage ${stage}`), tile);
+    }));
+  }
+
+  // ---- keyboard
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const onGrid = event.target === canvas || event.target.classList.contains("mv-tile");
+    const stage = event.key.length === 1 ? "0123456789".indexOf(event.key) : -1, letter = event.key.toLowerCase();
+    const act =
+      view().stages.includes(stage) ? () => vote(stage)
+      : letter === "n" ? () => choose(get("detection") + 1)
+      : letter === "p" ? () => choose(get("detection") - 1)
+      : letter === "t" ? () => put({ show_target: !get("show_target") })
+      : event.key === " " && (event.target === canvas || event.target === slider) ? () => (playing ? pause() : play())
+      : !onGrid ? null
+      : event.key === "ArrowRight" ? () => point(get("row"), get("column") + 1)
+      : event.key === "ArrowLeft" ? () => point(get("row"), get("column") - 1)
+      : event.key === "ArrowDown" ? () => point(get("row") + 1, get("column"))
+      : event.key === "ArrowUp" ? () => point(get("row") - 1, get("column"))
+      : event.key === "Home" ? () => moveTo(0)
+      : event.key === "End" ? () => moveTo(2) : null;
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  }
+
+  // ---- playing
+  function play() {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const from = get("position") >= 2 ? 0 : get("position"), low = Math.floor(from);
+    if (still) {
+      const jump = (next) => { moveTo(next); playing = next < 2 ? setTimeout(() => jump(next + 1), JUMP_MS) : 0; };
+      playing = 1; // the first jump sets the timer
+      return jump(from === get("position") ? low + 1 : 0);
+    }
+    const begin = performance.now() - (from - low) * MOVE_MS;
+    const run = (now) => {
+      const passed = Math.max(now - begin, 0), done = Math.floor(passed / (MOVE_MS + HOLD_MS));
+      const next = low + done + Math.min((passed - done * (MOVE_MS + HOLD_MS)) / MOVE_MS, 1);
+      moveTo(next);
+      playing = next < 2 ? requestAnimationFrame(run) : 0;
+      schedule();
+    };
+    playing = requestAnimationFrame(run);
+  }
+
+  function pause() {
+    cancelAnimationFrame(playing);
+    clearTimeout(playing);
+    playing = 0;
+    schedule();
+  }
+
+  // ---- painting
+  function paint() {
+    buildTiles();
+    paintCanvas();
+    paintTiles();
+    paintControls();
+    paintTable();
+    const { detection, votes, average: of, threshold: least } = state();
+    root.dataset.painted = [get("picture"), detection, get("position"), two(least), votes, of, get("row"), get("column"), get("show_target")].join(":");
+  }
+
+  function paintCanvas() {
+    const one = view(), now = state(), at = get("position"), bitmap = bitmaps[get("picture")];
+    const { context, width, height, scale } = fitCanvas(canvas, pictureBox, one.size);
+    if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
+    const share = Math.min(at, 1), fade = Math.max(at - 1, 0);
+    context.fillStyle = `rgba(0, 0, 0, ${0.5 * (1 - share)})`;
+    context.fillRect(0, 0, width, height);
+
+    const box = boxOf(one, now.detection).map((value) => value * scale), big = 0.86 * Math.min(width, height);
+    const start = [(width - big) / 2, (height - big) / 2, (width + big) / 2, (height + big) / 2];
+    const [x1, y1, x2, y2] = start.map((value, i) => value + (box[i] - value) * share);
+    const cell = [(x2 - x1) / one.side, (y2 - y1) / one.side];
+    strokeBoxes(context, [box], { color: "#fff", dash: [] }, 1.5);
+    if (fade < 1) {
+      const mean = averageOf(one, now);
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = (0.95 - 0.2 * share) * (1 - fade);
+      context.drawImage(gridPicture(one, `mean ${now.detection} ${now.votes} ${now.average}`, mean, shareColor), x1, y1, x2 - x1, y2 - y1);
+      if (Math.min(...cell) > 5) paintLines(context, one.side, [x1, y1], cell);
+      strokeEdges(context, edgesOf(mean.map((value) => (value >= now.threshold ? 1 : 0)), one.side, one.side), [x1, y1], cell, "#000", 1.5, "");
+      context.globalAlpha = 1;
+    }
+    const truth = get("show_target") && share === 1 ? targetOf(one, now.detection) : null;
+    const edges = truth && keep(one, `edges ${one.targetIndex[now.detection]}`, () => edgesOf(truth, ...one.size));
+    if (truth) strokeEdges(context, edges, [0, 0], [scale, scale], "#fff", 1.75);
+    if (fade > 0) paintPixels(context, one, now, fade, scale); // over the true outline: white is left where they differ
+    strokeBoxes(context, [[x1 + get("column") * cell[0], y1 + get("row") * cell[1], x1 + (get("column") + 1) * cell[0], y1 + (get("row") + 1) * cell[1]]], { color: "#F0E442", dash: [] }, 1.5);
+  }
+
+  function paintLines(context, side, [x, y], [w, h]) {
+    context.strokeStyle = "rgba(0, 0, 0, 0.18)";
+    context.lineWidth = 0.5;
+    context.beginPath();
+    for (let i = 0; i <= side; i += 1) {
+      context.moveTo(x + i * w, y); context.lineTo(x + i * w, y + side * h);
+      context.moveTo(x, y + i * h); context.lineTo(x + side * w, y + i * h);
+    }
+    context.stroke();
+  }
+
+  function paintPixels(context, one, now, alpha, scale) {
+    const name = `${now.detection} ${now.votes} ${now.average} ${now.threshold}`, color = rgb(one.high_color);
+    const { left, top, columns, rows, inside } = pasteOf(one, now);
+    if (!rows || !columns) return;
+    const pixels = keep(one, `pixels ${name}`, () => pixelPicture(columns, rows, (i) => [...color, inside[i] ? 120 : 0]));
+    context.imageSmoothingEnabled = false;
+    context.globalAlpha = alpha;
+    context.drawImage(pixels, left * scale, top * scale, columns * scale, rows * scale);
+    strokeEdges(context, keep(one, `rim ${name}`, () => edgesOf(inside, rows, columns)), [left * scale, top * scale], [scale, scale], "#56B4E9", 1.75);
+    context.globalAlpha = 1;
+  }
+
+  function paintTiles() {
+    const one = view(), now = state(), mean = averageOf(one, now);
+    tileCanvases.forEach((tile, index) => {
+      const stage = one.stages[index], room = { clientWidth: tile.parentElement.clientWidth };
+      const { context, width } = fitCanvas(tile, room, [one.side, one.side], 240), cell = width / one.side;
+      const values = stage ? logitsOf(one, stage, now.detection) : mean;
+      const name = stage ? `logits ${stage} ${now.detection}` : `mean ${now.detection} ${now.votes} ${now.average}`;
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = 1;
+      context.drawImage(gridPicture(one, name, values, stage ? logitColor : shareColor), 0, 0, width, width);
+      if (!stage) strokeEdges(context, edgesOf(mean.map((value) => (value >= now.threshold ? 1 : 0)), one.side, one.side), [0, 0], [cell, cell], "#000", 1.5, "");
+      if (stage && !now.votes.includes(stage)) {
+        context.fillStyle = "rgba(128, 128, 128, 0.72)";
+        context.fillRect(0, 0, width, width);
+        tag(context, "no vote", 4, 4, one.styles[index].color);
+      }
+      const x = get("column") * cell, y = get("row") * cell;
+      strokeBoxes(context, [[x, y, x + cell, y + cell]], { color: "#F0E442", dash: [] }, 1.5);
+      const what = stage ? `logit of stage ${stage}` : "mean";
+      tile.setAttribute("aria-label", `Row ${get("row")}, column ${get("column")}: ${what} ${two(values[get("row") * one.side + get("column")])}. Arrow keys choose a cell.`);
+    });
+  }
+
+  function paintControls() {
+    const one = view(), now = state(), at = get("position"), { area, iou: quality } = measure(one, now);
+    const place = at % 1 ? `between "${PLACES[Math.floor(at)]}" and "${PLACES[Math.ceil(at)]}"` : PLACES[at];
+    const words = [place, `${area} pixels inside`, Number.isFinite(quality) ? `mask IoU ${two(quality)}` : "mask IoU unknown"];
+    status.replaceChildren(make("strong", {}, words[0]), make("span", {}, words[1]), make("span", {}, words[2]));
+    const name = `${className(one, now.detection)} ${two(one.scores[now.detection])}`;
+    canvas.setAttribute("aria-label", `${one.name}, ${name}: ${words.join(", ")}. Arrow keys choose a cell.`);
+    slider.value = at;
+    slider.setAttribute("aria-valuetext", words[0]);
+    slider.style.setProperty("--filled", `${50 * at}%`);
+    root.style.setProperty("--stage", one.high_color);
+    [...ticks.children].forEach((tick, k) => tick.setAttribute("aria-current", k === at ? "step" : "false"));
+    playButton.textContent = playing ? "❚❚" : "▶";
+    playButton.setAttribute("aria-label", playing ? "Pause" : "Play from the grid to the picture");
+    threshold.value = now.threshold;
+    thresholdValue.textContent = two(now.threshold);
+    average.value = now.average;
+    target.checked = get("show_target");
+    target.disabled = one.targetIndex[now.detection] < 0;
+    tiles.querySelectorAll("input").forEach((box) => { box.checked = now.votes.includes(Number(box.dataset.stage)); });
+    tiles.lastElementChild.querySelector(".mv-name").textContent = `mean of ${now.average}`;
+    [...pictures.children].forEach((button, index) => button.setAttribute("aria-pressed", index === get("picture")));
+    fillOptions(chooser, [...one.scores].map((score, i) => [i, `${i + 1} · ${className(one, i)} · ${two(score)}`]), now.detection);
+    const spoken = `${name}, ${words[1]}, ${words[2]}`;
+    if (live.textContent !== spoken) live.textContent = spoken;
+  }
+
+  function paintTable() {
+    const one = view(), now = state(), at = get("row") * one.side + get("column"), mean = averageOf(one, now)[at];
+    caption.textContent = `Cell in row ${get("row")}, column ${get("column")}: ${mean >= now.threshold ? "inside" : "outside"}.`;
+    const rows = one.stages.map((stage, index) => {
+      const value = logitsOf(one, stage, now.detection)[at];
+      return make("tr", { "data-stage": stage }, make("th", { scope: "row" }, swatch(one.styles[index]), ` stage ${stage}`),
+        make("td", {}, signed(value)), make("td", {}, sigmoid(value).toFixed(3)), make("td", {}, now.votes.includes(stage) ? "yes" : "no"));
+    });
+    const last = make("tr", { "data-stage": "mean" }, make("th", { scope: "row" }, `mean of ${now.average}`), make("td", {}, ""),
+      make("td", {}, mean.toFixed(3)), make("td", {}, mean >= now.threshold ? `≥ ${two(now.threshold)}` : `< ${two(now.threshold)}`));
+    const head = make("tr", {}, ...["", "logit", "sigmoid", "votes"].map((text) => make("th", { scope: "col" }, text)));
+    table.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows, last)));
+  }
+
+  schedule();
+  return () => {
+    pause();
+    stop();
+  };
+}
+
+export default { render };
