@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from cascade_lab.detector import on_original
 from cascade_lab.errors import InputError
-from cascade_lab.widgets.mask_view import MaskView, averaged, mask_iou, mask_table, mask_view, pastedfrom tests.widgets import made_up
+from cascade_lab.widgets.mask_view import MaskView, averaged, mask_iou, mask_table, mask_view, pasted
+from tests.widgets import made_up
 
 
 def make_view(seed: int = 0, most: int = 20, **options) -> MaskView:
