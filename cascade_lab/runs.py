@@ -25,8 +25,8 @@ class Run:
     step: int
 
 
-def load_run(path: str | Path) -> Run:
-    """Open the newest intact checkpoint of a run.
+def load_run(path: str | Path, step: int | None = None) -> Run:
+    """Open the newest intact checkpoint of a run, or that of ``step``.
 
     Raises InputError where the folder, its recipe or a checkpoint is missing or damaged.
     """
@@ -41,7 +41,8 @@ def load_run(path: str | Path) -> Run:
         raise InputError(f"{path}/recipe.json: missing; this is not a run folder") from None
     except ValueError as error:
         raise InputError(f"{path}/recipe.json: not JSON ({error}); restore it or train again") from error
-    state = checkpoint.load_newest(path / "checkpoints")
+    folder = path / "checkpoints"
+    state = checkpoint.load_newest(folder) if step is None else checkpoint.load(checkpoint.at(folder, step))
     if state is None:
         raise InputError(f"{path}/checkpoints: no checkpoint yet; let the training go on for longer")
     recipe = from_dict(facts["recipe"])

@@ -49,6 +49,8 @@ USAGE = """usage: cascade-lab train RECIPE --output RUN [options]
   --resume           continue the run in RUN exactly where it stopped
   --seed N           another seed gives another start, order and augmentation
   --threads N        CPU threads (default: what PyTorch takes, usually all cores)
+  --keep N           checkpoints that stay in RUN, the newest ones (default 2); with 1 none is left to fall
+                     back on if the disk damages it
   --schedule.steps N, --optim.lr X, ...   any field of the recipe
 
 cascade-lab train RECIPE --help lists every field of a recipe with its value."""
@@ -65,8 +67,11 @@ class RunOptions:
     weights: str = ""
     resume: bool = False
     threads: int | None = None
+    keep: int = checkpoint.KEPT
 
     def __post_init__(self) -> None:
+        if self.keep < 1:
+            raise InputError(f"option --keep: {self.keep} must be 1 or more")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"option --threads: {self.threads} must be 1 or more")
 
@@ -90,7 +95,8 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
         torch.set_num_threads(options.threads)
     try:
         weights = Path(options.weights) if options.weights else None
-        last, total = train(asked, Path(options.output), resume=options.resume, weights=weights)
+        output = Path(options.output)
+        last, total = train(asked, output, resume=options.resume, weights=weights, keep=options.keep)
         talks = distributed.is_main()
     finally:
         distributed.cleanup()
@@ -103,10 +109,17 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
     return INTERRUPTED if last < total else 0
 
 
-def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | None = None) -> tuple[int, int]:
+def train(
+    asked: Recipe,
+    output: Path,
+    resume: bool = False,
+    weights: Path | None = None,
+    keep: int = checkpoint.KEPT,
+) -> tuple[int, int]:
     """Train a recipe into the folder ``output``; return the steps done and the steps of the whole run.
 
-    ``weights`` is a checkpoint file to start from: of a whole detector, or of a backbone alone.
+    ``weights`` is a checkpoint file to start from: of a whole detector, or of a backbone alone. ``keep`` is
+    how many checkpoints stay.
 
     Raises:
         InputError: data, folder or recipe do not fit, or the training diverged.
@@ -143,6 +156,7 @@ def train(asked: Recipe, output: Path, resume: bool = False, weights: Path | Non
         run=output,
         facts=facts,
         image_ids=dataset.image_ids,
+        keep=keep,
     )
     return last, total
 
@@ -158,6 +172,7 @@ def train_loop(
     run: Path,
     facts: Mapping[str, Any],
     image_ids: Sequence[int],
+    keep: int = checkpoint.KEPT,
 ) -> int:
     """Train until ``total_steps``, from the newest checkpoint in ``run`` or else from step 0.
 
@@ -165,6 +180,7 @@ def train_loop(
         batches: called with the first step (from 0), yields that batch and all that follow.
         facts: plain values that every checkpoint carries besides its tensors.
         image_ids: what to call the pictures by that ``Batch.indices`` counts.
+        keep: how many checkpoints stay in ``run``, the newest ones.
 
     Returns the number of finished steps: less than ``total_steps`` after Ctrl-C or SIGTERM.
 
@@ -235,7 +251,7 @@ def train_loop(
             if distributed.is_main() and (stop or done % every == 0 or done == total_steps):
                 log.sync()
                 state = snapshot(done, detector, optimizer, scaler, average, facts)
-                checkpoint.save(run / "checkpoints", state)
+                checkpoint.save(run / "checkpoints", state, keep)
             if stop:
                 break
     distributed.barrier()

@@ -91,6 +91,20 @@ def test_checkpoints_at_intervals_and_at_the_end_with_all_facts(tmp_path):
     assert not torch.equal(state["ema"]["conv.weight"], state["detector"]["conv.weight"])
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+def test_keeps_as_many_checkpoints_as_asked(tmp_path, keep):
+    arguments = stand_in.small_recipe(tmp_path / "shapes")  # six steps, saved after every second
+    arguments += ["--output", str(tmp_path / "run"), "--keep", str(keep)]
+    assert cascade_lab.train.main(arguments) == 0
+    kept = [path.name for path in checkpoint.paths(tmp_path / "run" / "checkpoints")]
+    assert kept == [f"step_{step:08d}.pt" for step in (2, 4, 6)][-keep:]
+
+
+def test_keeping_none_is_refused():
+    with pytest.raises(InputError, match="--keep: 0"):
+        cascade_lab.train.RunOptions(keep=0)
+
+
 def test_without_average_there_is_none_to_save(tmp_path):
     stand_in.train(tmp_path, total=1, ema=None)
     assert newest(tmp_path)["ema"] is None

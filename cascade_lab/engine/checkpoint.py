@@ -32,7 +32,7 @@ def save(folder: Path, state: dict[str, Any], keep: int = KEPT) -> Path:
     Raises:
         InputError: the disk is full or cannot be written; the older checkpoints are untouched.
     """
-    path = folder / f"step_{state['step']:08d}.pt"
+    path = at(folder, state["step"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob("*.partial"):
@@ -45,6 +45,11 @@ def save(folder: Path, state: dict[str, Any], keep: int = KEPT) -> Path:
         old.unlink()
         old.with_suffix(".pt.sha256").unlink(missing_ok=True)
     return path
+
+
+def at(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies, or would lie."""
+    return folder / f"step_{step:08d}.pt"
 
 
 def paths(folder: Path) -> list[Path]:

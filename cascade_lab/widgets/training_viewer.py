@@ -1,0 +1,171 @@
+"""The training viewer: losses and AP while it trains, one picture through the checkpoints, pause and stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import traitlets
+
+from cascade_lab.viz.palette import LineLook, class_colour, mode_look
+from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, within
+from cascade_lab.widgets.moments import Moment
+from cascade_lab.widgets.training_process import ENDED, Training
+from cascade_lab.widgets.training_story import PARTS, Line, Shown, Story, read_story
+
+METRICS = ("AP", "AP50", "AP75", "mask AP")
+SECONDS = 0.5  # between two looks into the run folder
+
+
+class TrainingViewer(CanvasWidget):
+    """Show a training that is under way, or a run that is there already.
+
+    Of a training, a thread reads the folder twice a second and sets the traits; cells can run meanwhile. The
+    thread ends with the training. Every trait below follows the reader and can be set.
+
+    Attributes:
+        part: which losses, one of ``PARTS``; log_scale: of their axis; metric: which AP, one of ``METRICS``.
+        moment: which checkpoint, counted from 0; -1 is the newest, also of those to come.
+        picture: which validation picture; threshold: least score of a box that is drawn.
+        wish: "pause", "go on" or "stop" as the buttons say it; carried out at once, then "" again.
+        state: what the training does, as ``Training.state``; "recorded" of a run without one.
+
+    Raises:
+        InputError: the folder holds no run. traitlets.TraitError: a trait is set outside its range.
+    """
+
+    _esm, _css = assets("training_viewer")
+    _about = traitlets.Dict().tag(sync=True)
+    _lines = traitlets.List().tag(sync=True)
+    _moments = traitlets.List().tag(sync=True)
+    _pictures = traitlets.List().tag(sync=True)
+    state = traitlets.Unicode("recorded").tag(sync=True)
+    wish = traitlets.Enum(("", "pause", "go on", "stop"), "").tag(sync=True)
+    part = traitlets.Enum(PARTS, "boxes").tag(sync=True)
+    log_scale = traitlets.Bool(False).tag(sync=True)
+    metric = traitlets.Enum(METRICS, "AP").tag(sync=True)
+    moment = traitlets.Int(-1).tag(sync=True)
+    picture = traitlets.Int(0).tag(sync=True)
+    threshold = traitlets.Float(0.3).tag(sync=True)
+
+    def __init__(self, source: Training | str | Path) -> None:
+        super().__init__()
+        self.training = source if isinstance(source, Training) else None
+        self.run = source.run if isinstance(source, Training) else Path(source)
+        self.story: Story | None = None
+        if self.training is None:
+            self.refresh()
+        else:
+            self.state = self.training.state
+            threading.Thread(target=self._watch, args=(self.training,), daemon=True).start()
+
+    def refresh(self) -> None:
+        """Read the run folder again and show what it holds now."""
+        before = self.story
+        self.story = story = read_story(self.run, before and before.pictures)
+        if before is None or len(before.steps) != len(story.steps):
+            self._lines = [_line_payload(line) for line in story.lines]
+            self._about = {
+                "total": story.total,
+                "classes": list(story.classes),
+                "colors": [class_colour(label) for label in range(len(story.classes))],
+                "steps": float_bytes(story.steps),
+                "left": _seconds_left(story),
+            }
+        if before is None or len(before.pictures) != len(story.pictures):
+            self._pictures = [_picture_payload(shown) for shown in story.pictures]
+        if before is None or len(before.moments) != len(story.moments):
+            self._moments = [_moment_payload(moment) for moment in story.moments]
+
+    def _watch(self, training: Training) -> None:
+        while True:
+            over = training.state in ENDED and not training.looking  # asked first: then nothing is missed
+            if (self.run / "recipe.json").is_file():
+                self.refresh()
+            self.state = training.state
+            if over:
+                return
+            time.sleep(SECONDS)
+
+    @traitlets.observe("wish")
+    def _carry_out(self, change: Any) -> None:
+        if change["new"] and self.training is not None:
+            {"pause": self.training.pause, "go on": self.training.go_on, "stop": self.training.stop}[
+                change["new"]
+            ]()
+            self.state = self.training.state
+        self.wish = ""
+
+    @traitlets.validate("moment")
+    def _check_moment(self, proposal: Any) -> int:
+        return within("moment", proposal["value"], -1, max(0, len(self._moments) - 1))
+
+    @traitlets.validate("picture")
+    def _check_picture(self, proposal: Any) -> int:
+        return within("picture", proposal["value"], 0, max(0, len(self._pictures) - 1))
+
+    @traitlets.validate("threshold")
+    def _check_threshold(self, proposal: Any) -> float:
+        return within("threshold", proposal["value"], 0.0, 1.0)
+
+
+def _seconds_left(story: Story) -> float:
+    """Return an estimate from the time of the steps so far; -1 before the first."""
+    if not len(story.steps):
+        return -1.0
+    done = int(story.steps[-1])
+    return round(story.seconds / done * (story.total - done), 1)
+
+
+def _line_payload(line: Line) -> dict[str, Any]:
+    return {
+        "part": line.part,
+        "name": line.name,
+        **_style(line.look),
+        "values": float_bytes(line.values),
+        "smooth": float_bytes(line.smooth),
+    }
+
+
+def _moment_payload(moment: Moment) -> dict[str, Any]:
+    full = moment.scores[-1].mode
+    return {
+        "step": moment.step,
+        "measured": moment.measured,
+        "scores": [
+            {
+                "mode": one.mode,
+                "name": f"stage {one.mode}" if "~" not in one.mode else f"stages {one.mode}",
+                **_style(mode_look(one.mode, full)),
+                "values": [one.ap, one.ap50, one.ap75, one.mask_ap],
+            }
+            for one in moment.scores
+            if "~" not in one.mode or one.mode == full
+        ],
+        "found": [
+            {
+                "boxes": float_bytes(np.array(found.boxes, np.float32).reshape(-1, 4)),
+                "labels": found.labels,
+                "scores": found.scores,
+            }
+            for found in moment.found
+        ],
+    }
+
+
+def _picture_payload(shown: Shown) -> dict[str, Any]:
+    return {
+        "name": shown.name,
+        "size": list(shown.size),
+        "picture": shown.picture,
+        "targets": float_bytes(shown.targets),
+    }
+
+
+def _style(look: LineLook) -> dict[str, Any]:
+    dash: Sequence[float] = () if look.style == "solid" else look.style[1]
+    return {"color": look.colour, "dash": [length * look.width for length in dash], "width": look.width}

@@ -1,0 +1,248 @@
+"""The training viewer in a real browser: a recorded run as a page, and a live one in JupyterLab.
+
+To keep the screenshots: CASCADE_LAB_SCREENSHOTS=DIR pytest -m browser tests/browser -s
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_lab.widgets.moments import FILE, main, read_moments
+from cascade_lab.widgets.training_story import read_story
+from cascade_lab.widgets.training_viewer import TrainingViewer
+from tests.browser.pages import ASK_KERNEL, FOCUSED, contrast, pixels, rest, screenshot, step_times
+from tests.widgets import made_up_run
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # pycocotools
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    run = made_up_run.write_run(tmp_path_factory.mktemp("training"), pictures=4)
+    assert main([str(run), "--pictures", "2", "--measure", "4"]) == 0
+    return run
+
+
+def viewer_of(run: Path, **traits) -> TrainingViewer:
+    viewer = TrainingViewer(run)
+    for name, value in traits.items():
+        setattr(viewer, name, value)
+    return viewer
+
+
+def table(page) -> dict[str, list[str]]:
+    rest(page)
+    rows = page.locator(".tv-left tbody tr").all()
+    return {row.get_attribute("data-mode"): row.locator("td").all_inner_texts() for row in rows}
+
+
+def shown_step(page) -> str:
+    rest(page)
+    return page.locator(".cl-status strong").inner_text()
+
+
+def test_table_says_what_the_run_folder_says(open_page, run):
+    page, story = open_page(viewer_of(run, moment=1)), read_story(run)
+    moment = read_moments(run)[1]
+    shown = table(page)
+    assert list(shown) == ["1", "2", "3", "1~3"]
+    for one in moment.scores:
+        if one.mode not in shown:
+            continue
+        cls, box, mask, *aps = shown[one.mode]
+        values = [one.ap, one.ap50, one.ap75, one.mask_ap]
+        assert [float(text) for text in aps] == pytest.approx(values, abs=0.051)
+        if "~" in one.mode:
+            assert (cls, box, mask) == ("", "", "")
+            continue
+        name = f"stage {one.mode}"
+        assert float(cls) == pytest.approx(story.loss_at(name, "classification", moment.step), abs=0.0051)
+        assert float(box) == pytest.approx(story.loss_at(name, "boxes", moment.step), abs=0.0051)
+        assert mask == "–", "this log has no mask losses"
+
+
+def test_arrow_keys_scrub_through_the_checkpoints(open_page, run, tmp_path):
+    page = open_page(viewer_of(run))
+    assert shown_step(page) == "step 30"
+    newest = pixels(page)
+    page.locator(".cl-slider").focus()
+    assert pixels(page) == newest, "the focus alone must not change the picture"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert shown_step(page) == "step 10" and pixels(page) != newest
+    page.locator(".cl-canvas").focus()
+    page.keyboard.press("ArrowRight")
+    assert shown_step(page) == "step 20"
+    page.keyboard.press("End")
+    assert shown_step(page) == "step 30" and pixels(page) == newest
+    screenshot(page, "training_light", tmp_path)
+
+
+def test_boxes_are_those_above_the_threshold(open_page, run):
+    found = read_moments(run)[-1].found[0]
+    for threshold in (0.1, 0.6):
+        page = open_page(viewer_of(run, threshold=threshold))
+        count = sum(score >= threshold for score in found.scores)
+        words = page.locator(".cl-status").inner_text()
+        assert f"{count} box" in words
+    assert page.get_by_label("Least score").input_value() == "0.6"
+
+
+def test_boxes_are_drawn_where_the_run_found_them(open_page, run):
+    """The middle of every edge of the surest box differs from the same pixel without boxes."""
+    x1, y1, x2, y2 = read_moments(run)[-1].found[0].boxes[0]
+    middle = [[(x1 + x2) / 2, y1], [(x1 + x2) / 2, y2], [x1, (y1 + y2) / 2], [x2, (y1 + y2) / 2]]
+    colors = []
+    for threshold in (1.0, read_moments(run)[-1].found[0].scores[0] - 1e-6):
+        page = open_page(viewer_of(run, threshold=threshold))
+        colors.append(
+            page.locator(".cl-canvas").evaluate(
+                """(canvas, points) => { const c = canvas.getContext("2d"), s = canvas.width / 128;
+                return points.map(([x, y]) => [...c.getImageData(x * s, y * s, 1, 1).data]) }""",
+                middle,
+            )
+        )
+    for without, there in zip(*colors, strict=True):
+        assert np.abs(np.array(without) - there).max() > 30
+
+
+def test_controls_change_the_charts(open_page, run):
+    page = open_page(viewer_of(run))
+    losses, ap = pixels(page, ".tv-chart"), pixels(page, ".tv-box:nth-of-type(4) .tv-chart")
+    page.get_by_label("logarithmic").press("Space")
+    logarithmic = pixels(page, ".tv-chart")
+    assert logarithmic != losses
+    page.locator(".cl-canvas").focus()
+    page.keyboard.press("l")
+    assert pixels(page, ".tv-chart") == losses
+    page.get_by_label("Which losses").select_option("gradient norm")
+    assert pixels(page, ".tv-chart") not in (losses, logarithmic)
+    said = page.locator(".tv-chart").first.get_attribute("aria-label")
+    assert said == "gradient norm over the steps, at the end gradient norm 4"
+    page.get_by_label("Which AP").select_option("AP50")
+    assert pixels(page, ".tv-box:nth-of-type(4) .tv-chart") != ap
+    best = read_moments(run)[-1].scores[-1].ap50
+    assert f"stages 1~3 {best:.1f}" in page.locator(".tv-chart").nth(1).get_attribute("aria-label")
+
+
+def test_a_click_on_a_chart_goes_to_the_nearest_checkpoint(open_page, run):
+    page = open_page(viewer_of(run))
+    area = page.locator(".tv-chart").first.bounding_box()
+    page.mouse.click(area["x"] + 48 + (area["width"] - 124) * 12 / 30, area["y"] + 100)
+    assert shown_step(page) == "step 10"
+
+
+def test_another_picture(open_page, run):
+    page = open_page(viewer_of(run))
+    before = pixels(page)
+    page.get_by_role("button", name="picture 2").click()
+    assert pixels(page) != before
+    page.keyboard.press("n")
+    assert pixels(page) == before
+
+
+def test_plays_through_the_checkpoints(open_page, run):
+    page = open_page(viewer_of(run))
+    page.get_by_role("button", name="Play through").click()
+    assert shown_step(page) == "step 10"
+    page.wait_for_function(
+        "() => document.querySelector('.cl-status strong').innerText === 'step 30'", timeout=9000
+    )
+    page.wait_for_function("() => document.querySelector('.cl-play').innerText.includes('▶')", timeout=9000)
+
+
+def test_a_page_offers_no_buttons_that_nobody_hears(open_page, run):
+    viewer = viewer_of(run)
+    viewer.state = "training"
+    page = open_page(viewer)
+    assert page.get_by_role("button", name="Pause and save").count() == 0
+    assert "step 30 of 30" in page.locator(".tv-head").inner_text()
+
+
+def test_before_the_first_checkpoint(open_page, run, tmp_path):
+    (tmp_path / "recipe.json").write_text((run / "recipe.json").read_text())
+    page = open_page(viewer_of(tmp_path))
+    assert "appears with the first checkpoint" in page.locator(".tv-left").inner_text()
+    assert page.locator(".cl-slider").is_disabled()
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 3.0, "seconds": 1.0}) + "\n")
+    (tmp_path / FILE).write_text("")
+    assert "step 1 of 30" in open_page(viewer_of(tmp_path)).locator(".tv-head").inner_text()
+
+
+def test_tab_reaches_every_control_in_reading_order(open_page, run):
+    page = open_page(viewer_of(run))
+    reached = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(FOCUSED))
+        if str(reached[-1][1]).startswith("Keyboard"):
+            break
+    names = [str(name).strip() for _, name, _ in reached]
+    order = ["Which losses", "logarithmic", "Which AP", "picture 1", "picture 2", "picture 1, step 30"]
+    order += ["Play through", "Checkpoint", "Least score", "Keyboard"]
+    at = 0
+    for wanted in order:
+        at = next(i for i in range(at, len(names)) if names[i].startswith(wanted)) + 1
+    assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_themes_are_legible(open_page, run, tmp_path, scheme):
+    page = open_page(viewer_of(run, moment=1, log_scale=True), color_scheme=scheme)
+    for selector in (
+        ".tv-head strong",
+        ".cl-status strong",
+        ".tv-left td",
+        ".cl-hint",
+        ".cl-help",
+        ".tv-truth",
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+    screenshot(page, f"training_{scheme}_log", tmp_path)
+
+
+def test_narrow_window_needs_no_sideways_scrolling(open_page, run, tmp_path):
+    page = open_page(viewer_of(run), viewport={"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    screenshot(page, "training_narrow", tmp_path)
+
+
+def test_the_checkpoints_follow_the_hand(open_page, run):
+    made_up_run.write_metrics(run, steps=2000)
+    page = open_page(viewer_of(run, part="classification"))
+    times = step_times(page, ".cl-slider", [i % 3 for i in range(30)], "training viewer, 2000 logged steps")
+    made_up_run.write_metrics(run)
+    assert np.median(times) < 100
+
+
+@pytest.mark.slow
+def test_notebook_in_jupyterlab(open_notebook, tmp_path):
+    """Pause a live training with the button, go on, and see it end."""
+    page = open_notebook("09_train_it.ipynb", ".training-viewer", seconds=180)
+    said = page.locator(".tv-head strong")
+    page.wait_for_function(
+        "() => /step \\d+ of/.test(document.querySelector('.tv-head strong').innerText)", timeout=120_000
+    )
+    page.get_by_role("button", name="Pause and save").click()
+    page.wait_for_function(
+        "() => document.querySelector('.tv-head strong').innerText.startsWith('paused')", timeout=60_000
+    )
+    paused = said.inner_text()
+    screenshot(page, "training_jupyterlab_paused", tmp_path)
+    page.wait_for_timeout(1500)
+    assert said.inner_text() == paused, "a pause is a pause"
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_function(
+        "() => document.querySelector('.tv-head strong').innerText.startsWith('finished')", timeout=400_000
+    )
+    screenshot(page, "training_jupyterlab", tmp_path)
+    assert page.evaluate(ASK_KERNEL, "print(training.state, end='')") == "finished"
