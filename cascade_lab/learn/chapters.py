@@ -9,6 +9,8 @@ from cascade_lab.learn.chapter_04 import CHAPTER_04
 from cascade_lab.learn.chapter_05 import CHAPTER_05
 from cascade_lab.learn.chapter_06 import CHAPTER_06
 from cascade_lab.learn.chapter_07 import CHAPTER_07
+from cascade_lab.learn.chapter_08 import CHAPTER_08
+from cascade_lab.learn.chapter_09 import CHAPTER_09
 from cascade_lab.learn.chapter_10 import CHAPTER_10
 from cascade_lab.learn.chapter_11 import CHAPTER_11
 from cascade_lab.learn.chapter_12 import CHAPTER_12
@@ -21,6 +23,8 @@ EXERCISES = (
     *CHAPTER_05,
     *CHAPTER_06,
     *CHAPTER_07,
+    *CHAPTER_08,
+    *CHAPTER_09,
     *CHAPTER_10,
     *CHAPTER_11,
     *CHAPTER_12,

@@ -110,7 +110,8 @@ class Training:
             time.sleep(SECONDS)
         steps = [row["step"] for row in read_metrics(self.run)]
         why = f" because {seconds:g} s were over" if late else ""
-        print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {self.message}")
+        said = {"failed": self.message, "stopped": f"It continues with: {self.message}"}.get(self.state, "")
+        print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {said}")
         return self.state
 
     def _start(self, log: Path, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:

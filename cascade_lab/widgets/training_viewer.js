@@ -83,7 +83,7 @@ function drawChart(canvas, box, { lines, total, logarithmic, marks, at, unit, co
   const ends = endsOf(lines, logarithmic);
   if (!ends) return context.fillText("nothing was recorded yet", 16, height / 2);
   const [low, high] = ends;
-  const left = 48, right = width - 76, bottom = height - 26;
+  const left = 48, right = width - 88, bottom = height - 26;
   const x = scaleOf(0, Math.max(total, 1), left, right), y = scaleOf(low, high, bottom, 10, logarithmic);
 
   context.lineWidth = 1;
@@ -99,7 +99,7 @@ function drawChart(canvas, box, { lines, total, logarithmic, marks, at, unit, co
   context.textAlign = "center";
   for (const value of ticksOf(0, Math.max(total, 1), false)) context.fillText(short(value), x(value), bottom + 13);
   context.textAlign = "right";
-  context.fillText("step", right + 34, bottom + 13);
+  context.fillText("step", right + 36, bottom + 13);
   context.textAlign = "start";
   context.fillText(unit, 4, 6);
 

@@ -137,7 +137,7 @@ def test_controls_change_the_charts(open_page, run):
 def test_a_click_on_a_chart_goes_to_the_nearest_checkpoint(open_page, run):
     page = open_page(viewer_of(run))
     area = page.locator(".tv-chart").first.bounding_box()
-    page.mouse.click(area["x"] + 48 + (area["width"] - 124) * 12 / 30, area["y"] + 100)
+    page.mouse.click(area["x"] + 48 + (area["width"] - 136) * 12 / 30, area["y"] + 100)
     assert shown_step(page) == "step 10"
 
 
