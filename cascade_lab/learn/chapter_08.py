@@ -9,7 +9,7 @@ import torch
 
 from cascade_lab.learn.exercise import Case, Exercise
 
-STAIRS = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
+STAIRS = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
 
 MASK_TARGET = Exercise(
     id="08.1",
@@ -23,12 +23,12 @@ MASK_TARGET = Exercise(
         Case(
             words="a box of the whole mask, with cells of two by two pixels",
             inputs=(STAIRS, [0, 0, 4, 4], 2),
-            expected=[[1, 1], [1, 0]],  # 4, 3, 3 and 0 pixels of 4
+            expected=[[1, 1], [1, 0]],  # 4, 4, 3 and 0 pixels of 4
         ),
         Case(
             words="cells of a single pixel, in a box that does not start at 0",
             inputs=(STAIRS, [2, 1, 4, 3], 2),
-            expected=[[1, 0], [0, 0]],
+            expected=[[1, 1], [0, 0]],
         ),
         Case(
             words="a cell that is covered by exactly half",
@@ -37,7 +37,7 @@ MASK_TARGET = Exercise(
         ),
         Case(
             words="a cell that is covered by less than half",
-            inputs=(STAIRS, [2, 1, 4, 3], 1),
+            inputs=(STAIRS, [1, 2, 3, 4], 1),
             expected=[[0]],  # 1 of 4
         ),
         Case(

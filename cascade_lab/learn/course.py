@@ -10,7 +10,9 @@ The model was made by these commands, the last of which is the main function bel
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import masks_to_boxes
 
-from cascade_lab.datasets.shapes import CLASSES, LEVELS, Scene, draw_scene
+from cascade_lab.datasets.shapes import CLASSES, LEVELS, Scene, draw_scene, to_coco
 from cascade_lab.detector import Detector
 from cascade_lab.errors import InputError
 from cascade_lab.recipes import pico
@@ -52,9 +54,18 @@ def course_pictures(count: int, *, first: int = 0, level: str = "moderate") -> l
     """
     if level not in LEVELS:
         raise InputError(f"level: {level!r} does not exist; there are {', '.join(LEVELS)}")
-    seeds = ([0, VALIDATION, index] for index in range(first, first + count))
-    scenes = (draw_scene(LEVELS[level], np.random.default_rng(seed)) for seed in seeds)
+    scenes = _scenes(count, first, level)
     return [(torch.from_numpy(scene.pixels.copy()).permute(2, 0, 1), _truth(scene)) for scene in scenes]
+
+
+def course_truth(count: int, *, first: int = 0, level: str = "moderate") -> dict[str, Any]:
+    """Return the COCO annotations of the same pictures, whose ids count from 1."""
+    return to_coco(list(_scenes(count, first, level)))
+
+
+def _scenes(count: int, first: int, level: str) -> Iterator[Scene]:
+    seeds = ([0, VALIDATION, index] for index in range(first, first + count))
+    return (draw_scene(LEVELS[level], np.random.default_rng(seed)) for seed in seeds)
 
 
 def _truth(scene: Scene) -> Instances:

@@ -1,4 +1,4 @@
-"""Chapter 08: solutions agree with the library and with other libraries, and each likely mistake is caught."""
+"""Chapter 08: solutions agree with library, torch and pycocotools, and each likely mistake is caught."""
 
 import math
 
@@ -116,7 +116,7 @@ MISTAKES = [
     (MASK_VALUE, "the nearest cell", value_by(nearest=True), "nearer to the second"),
     (MASK_VALUE, "the border goes on", value_by(clamp=True), "fades to 0"),
     (MASK_VALUE, "rows for columns", value_by(swap=True), "nearer to the second"),
-    (MASK_VALUE, "a rounded box", lambda m, b, x, y: value_by()(m, [round(v) for v in b], x, y), "between the pix"),
+    (MASK_VALUE, "rounds the box", lambda m, b, x, y: value_by()(m, [*map(round, b)], x, y), "between the"),
     (MASK_VOTE, "the mean first", lambda z: sigmoid(sum(z) / len(z)), "extremely sure"),
     (MASK_VOTE, "no sigmoid", lambda z: sum(z) / len(z), "do not know"),
     (MASK_VOTE, "a sum", lambda z: sum(map(sigmoid, z)), "do not know"),
