@@ -21,8 +21,13 @@ def draw_training(story: Story, *, parts: Sequence[str] = PARTS[:5], log: bool =
     """Draw the losses part by part, and the AP of every stage at the checkpoints."""
     present = {line.part for line in story.lines}
     panels = [part for part in parts if part in present]
-    figure = Figure(figsize=(2.9 * (len(panels) + 1), 2.9), layout="constrained")
-    axes = list(np.ravel(figure.subplots(1, len(panels) + 1, squeeze=False)))
+    columns = min(3, len(panels) + 1)
+    rows = -(-(len(panels) + 1) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for spare in axes[len(panels) + 1 :]:
+        spare.remove()
+    axes = axes[: len(panels) + 1]
     for panel, part in zip(axes, panels, strict=False):
         ends = []
         for line in (line for line in story.lines if line.part == part):
