@@ -1,8 +1,9 @@
 """Every head on the boxes of every stage, computed once; then any reading of the cascade takes milliseconds.
 
 A head of the cascade was trained on the boxes that reach its own stage. Nothing keeps us from showing it the
-boxes of another stage, and that is how figure 6 of Cascade R-CNN finds out what a head is good at. Figure 5 b
-adds the ground truth to the proposals, as boxes that are already perfect. Both are here:
+boxes of another stage, and that is how figure 6 of Cascade R-CNN finds out what a head is good at.
+Figure 5 b of Cascade R-CNN adds the ground truth to the proposals, as boxes that are already perfect. Both are
+here:
 
     crossed = cross(detector, pictures)                        # one forward pass a picture, and every head
     read(crossed, crossed.plain)                               # what detector.predict finds
@@ -45,7 +46,8 @@ class Choice:
         ensemble: how they vote, see `heads/postprocess.py`.
         score_threshold, nms_iou: of the postprocessing.
         foreign: (h, k), both from 0: head h alone, on the boxes that enter stage k. ``stages`` and
-            ``ensemble`` then say nothing. (k, k) is stage k by itself, as in table 2 of the paper.
+            ``ensemble`` then say nothing. (k, k) is stage k by itself, as in table 2 of
+            Cascade R-CNN.
         targets_added: append the ground truth to the proposals of the RPN.
     """
 

@@ -38,7 +38,7 @@ class HeadByStage:
         return np.array([[scores[column] for scores in row] for row in rows])
 
     def text(self, draws: int = 200) -> str:
-        """Return figure 6: every head on the boxes of every stage."""
+        """Return figure 6 of Cascade R-CNN: every head on the boxes of every stage."""
         here, there = self.table(), paper.CROSSED if len(self.thresholds) == 3 else ()
         heads = "".join(f"{f'into {k + 1}':>9}" for k in range(len(here)))
         lines = [f"{'AP':<16}{heads}" + (f"   |{heads}  (paper)" if there else "")]
@@ -52,7 +52,7 @@ class HeadByStage:
         return "\n".join([*lines, BETTER_BOXES])
 
     def truth_text(self, draws: int = 200) -> str:
-        """Return figure 5 b: every head on the proposals, without and with the ground truth among them."""
+        """Return figure 5 b of Cascade R-CNN: every head on proposals without and with the ground truth."""
         printed = len(self.thresholds) == 3
         lines = [
             f"{'AP on proposals':<16}{'plain':>8}{'+ truth':>9}   gain"

@@ -70,7 +70,7 @@ def my_layer_scale(layer, layers, decay):
 
 AVERAGE = Exercise(
     id="09.3",
-    name="average",
+    name="ema",
     question=(
         "An average starts as a copy of a weight, `start`. After every step it moves by the share "
         "`momentum` towards the weight that this step produced. Return the average after all the steps in "
@@ -95,7 +95,7 @@ AVERAGE = Exercise(
         "average = start; then for weight in weights: average += momentum * (weight - average). Return it.",
     ),
     solution="""
-def my_average(start, weights, momentum):
+def my_ema(start, weights, momentum):
     average = start
     for weight in weights:
         average = (1 - momentum) * average + momentum * weight
