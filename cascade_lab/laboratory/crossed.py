@@ -2,8 +2,7 @@
 
 A head of the cascade was trained on the boxes that reach its own stage. Nothing keeps us from showing it the
 boxes of another stage, and that is how figure 6 of Cascade R-CNN finds out what a head is good at.
-Figure 5 b of Cascade R-CNN adds the ground truth to the proposals, as boxes that are already perfect. Both are
-here:
+Figure 5 b of Cascade R-CNN adds the ground truth to the proposals, as boxes that are perfect. Both are here:
 
     crossed = cross(detector, pictures)                        # one forward pass a picture, and every head
     read(crossed, crossed.plain)                               # what detector.predict finds
