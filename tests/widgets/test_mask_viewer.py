@@ -74,7 +74,9 @@ def test_page_holds_the_arrays(views, tmp_path):
     viewer.position = 1.5
     page = viewer.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
-    state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1])
+    state = json.loads(
+        re.search(r'<script type="application/json" id="viewer-\d+-state">(.*?)</script>', page, re.S)[1]
+    )
     assert state["position"] == 1.5
     sent = state["_views"][0]
     logits = np.frombuffer(base64.b64decode(sent["logits"]["base64"]), "<f4").reshape(views[0].logits.shape)

@@ -143,6 +143,8 @@ def test_page_holds_all_of_it(run, tmp_path):
     viewer.moment = 0
     page = viewer.to_html(tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
-    state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', page, re.S)[1])
+    state = json.loads(
+        re.search(r'<script type="application/json" id="viewer-\d+-state">(.*?)</script>', page, re.S)[1]
+    )
     assert state["moment"] == 0 and len(state["_moments"]) == 2
     assert SimpleNamespace(**state).state == "recorded"
