@@ -45,7 +45,10 @@ class Training:
         self._training = self._start(self.log, "cascade_lab.train", self.arguments)
         options = ["--pictures", str(pictures), "--measure", str(measure), "--follow"]
         self._looking = self._start(
-            self.run / "moments.log", "cascade_lab.widgets.moments", [str(self.run), *options]
+            self.run / "moments.log",
+            "cascade_lab.widgets.moments",
+            [str(self.run), *options],
+            stdin=subprocess.PIPE,  # closed, it says that no more checkpoints will come
         )
         atexit.register(self._leave)
 
@@ -114,12 +117,14 @@ class Training:
         print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {said}")
         return self.state
 
-    def _start(self, log: Path, module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, log: Path, module: str, arguments: Sequence[str], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         path = [str(Path(cascade_lab.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # to interrupt the notebook's kernel must not reach the training
