@@ -53,7 +53,7 @@ def nano() -> Recipe:
         ),
         data=DataConfig(root="data/shapes", images_per_batch=4, augment=AugmentConfig(vertical_flip=0.5)),
         optim=OptimConfig(lr=1.5e-3, clip_norm=10.0),
-        schedule=ScheduleConfig(steps=1500, warmup_steps=50, decay="cosine", ema=0.01, ema_warmup=100),
+        schedule=ScheduleConfig(steps=1400, warmup_steps=50, decay="cosine", ema=0.01, ema_warmup=100),
     )
 
 
