@@ -20,8 +20,17 @@ BANNED = {
     "Output",
 }  # half a second a step, and they hang runners
 MOST_LINES = 15
+QUICK = ("00", "01")  # these run in `make test`; together all of them take minutes
+TOGETHER = 12 * 60  # seconds
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+all_of_them = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+executed = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem[:2] in QUICK else pytest.mark.slow, id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 
 
 def code_cells(path: Path) -> list[str]:
@@ -59,6 +68,7 @@ def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         resources={"metadata": {"path": str(folder)}},
     ).execute()
     taken = time.perf_counter() - begin
+    print(f"\n{path.stem}: {taken:.0f} s, states {stated} s")
     # A hanging cell can pass for an executed one (jupyter/nbclient#312), so the clock is asked too.
     assert taken <= 3 * stated, f"took {taken:.1f} s, the notebook states {stated} s"
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
@@ -67,6 +77,7 @@ def run(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
+@executed
 def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CASCADE_LAB_SOLUTIONS", raising=False)
     printed = run(path, tmp_path, monkeypatch)
@@ -74,6 +85,7 @@ def test_runs_in_the_stated_time(path: Path, tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "cascade_lab" / "exercises.json").exists()
 
 
+@executed
 def test_every_exercise_can_be_solved(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if not checks(path):
         pytest.skip("it has no exercises, and runs above")
@@ -82,12 +94,20 @@ def test_every_exercise_can_be_solved(path: Path, tmp_path: Path, monkeypatch: p
     assert len(re.findall(r"right, all \d+ cases pass", printed)) == checks(path)
 
 
+def test_all_of_them_fit_into_twelve_minutes():
+    seconds = [nbformat.read(path, as_version=4).metadata["cascade_lab"]["seconds"] for path in NOTEBOOKS]
+    assert sum(seconds) <= TOGETHER
+    assert all(each <= 90 for each, path in zip(seconds, NOTEBOOKS, strict=True) if path.stem[:2] != "09")
+
+
+@all_of_them
 def test_stores_no_outputs(path: Path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None, "strip it: nbstripout " + path.name
 
 
+@all_of_them
 def test_is_small_and_names_the_plain_kernel(path: Path):
     assert path.stat().st_size < 1_000_000
     metadata = nbformat.read(path, as_version=4).metadata
@@ -95,6 +115,7 @@ def test_is_small_and_names_the_plain_kernel(path: Path):
     assert "widgets" not in metadata
 
 
+@all_of_them
 def test_defines_nothing_but_answers(path: Path):
     """A function stands only in a cell tagged "exercise", blank, and is handed in by the same cell."""
     for cell in nbformat.read(path, as_version=4).cells:
@@ -111,6 +132,7 @@ def test_defines_nothing_but_answers(path: Path):
         assert cell.source.rstrip().endswith(f"check.{answer.name.removeprefix('my_')}({answer.name})")
 
 
+@all_of_them
 def test_uses_no_banned_widget(path: Path):
     names = {n.id for n in nodes(path) if isinstance(n, ast.Name)}
     names |= {n.attr for n in nodes(path) if isinstance(n, ast.Attribute)}
@@ -118,6 +140,7 @@ def test_uses_no_banned_widget(path: Path):
     assert not names & BANNED
 
 
+@all_of_them
 def test_fetches_nothing(path: Path):
     for source in code_cells(path):
         assert not re.search(r"https?://|urllib|requests|!\s*(wget|curl|pip)", source)
@@ -125,11 +148,13 @@ def test_fetches_nothing(path: Path):
     assert not re.search(r"!\[[^\]]*\]\(https?:|<img[^>]+https?:", text), "a picture from the network"
 
 
+@all_of_them
 def test_cells_are_short(path: Path):
     for source in code_cells(path):
         assert len(source.splitlines()) < MOST_LINES
 
 
+@all_of_them
 def test_mentioned_files_exist(path: Path):
     text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
     missing = {name for name in re.findall(r"`(cascade_lab/[\w/.]+)`", text) if not (ROOT / name).exists()}
