@@ -62,12 +62,12 @@ class Desk:
         print(self._find(id).solution.strip())
 
     def progress(self) -> None:
-        """Print for each chapter how many exercises are right, and which are still open."""
+        """Print how many exercises are right, in all and in each chapter, and which are still open."""
         green = self._record.green()
+        print(f"{len(green & set(self.exercises))} of {len(self.exercises)} green.")
         for chapter in sorted({exercise.chapter for exercise in self.exercises.values()}):
-            print(self._count(chapter))
-            for exercise in self._of(chapter):
-                print(f"  {exercise.id} {exercise.name:<12} {'right' if exercise.id in green else 'open'}")
+            left = [f"{one.id} {one.name}" for one in self._of(chapter) if one.id not in green]
+            print(self._count(chapter) + (f" Open: {', '.join(left)}." if left else ""))
 
     def _find(self, id: str) -> Exercise:
         if id not in self.exercises:
