@@ -93,7 +93,7 @@ def test_errors_from_a_command(capsys, monkeypatch, raised, code, err):
 def test_a_length_on_the_command_line_takes_the_place_of_the_recipes(monkeypatch, option, length):
     seen = []
     monkeypatch.setattr(
-        train, "train", lambda asked, output, resume, weights: (seen.append(asked.schedule), (1, 1))[1]
+        train, "train", lambda asked, output, resume, weights, keep: (seen.append(asked.schedule), (1, 1))[1]
     )
     assert train.main(["nano", "--output", "x", f"--schedule.{option}", str(length)]) == 0
     lengths = {name: getattr(seen[0], name) for name in ("steps", "epochs", "minutes")}
@@ -101,7 +101,7 @@ def test_a_length_on_the_command_line_takes_the_place_of_the_recipes(monkeypatch
 
 
 def test_threads_and_the_command_that_continues(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(train, "train", lambda asked, output, resume, weights: (3, 9))
+    monkeypatch.setattr(train, "train", lambda asked, output, resume, weights, keep: (3, 9))
     before = torch.get_num_threads()
     try:
         code = train.main(["nano", "--threads", "1", "--output", "a b"])
