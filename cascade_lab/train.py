@@ -49,7 +49,7 @@ USAGE = """usage: cascade-lab train RECIPE --output RUN [options]
   --resume           continue the run in RUN exactly where it stopped
   --seed N           another seed gives another start, order and augmentation
   --threads N        CPU threads (default: what PyTorch takes, usually all cores)
-  --keep N           how many checkpoints stay in RUN, the newest ones (default 2: one may be damaged)
+  --keep N           how many checkpoints stay, the newest ones (default 2: one may be damaged)
   --schedule.steps N, --optim.lr X, ...   any field of the recipe
 
 cascade-lab train RECIPE --help lists every field of a recipe with its value."""
