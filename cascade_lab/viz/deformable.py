@@ -77,39 +77,36 @@ def draw_points(
 
 def draw_sampling(
     pictures: Sequence[np.ndarray],
-    spots: Sequence[tuple[float, float, float]],
-    points: Sequence[tuple[Tensor, Tensor]],
-    weights: Sequence[Tensor],
+    centre: tuple[float, float],
+    stride: int,
+    points: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray],
     titles: Sequence[str],
 ) -> Figure:
     """Draw nine points a panel on a picture, each a disc: the larger, the more it counts.
 
     Shapes:
-        pictures: for each panel (H, W, 3) uint8, all of one size.
-        spots: for each panel (x, y, side) of the output's own place, a square cell of the map, in pixels.
-        points: for each panel (x, y), both (9,), in pixels of the picture; weights: (9,), adding up to 1.
+        pictures: for each panel (H, W, 3) uint8.
+        centre: (x, y) of the output's own place; stride: the side of its square cell of the map; in pixels.
+        points: for each panel (9, 2), x and y in pixels of the picture; weights: (9,), adding up to 1.
     """
     figure = Figure(figsize=(3.2 * len(titles), 3.5), dpi=100, layout="constrained")
-    height, width = pictures[0].shape[:2]
+    left, top = centre[0] - stride / 2, centre[1] - stride / 2
+    cells = [(left + i * stride, top + j * stride) for i in (-1, 0, 1) for j in (-1, 0, 1)]
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    for axes, picture, spot, (x, y), weight, title in zip(
-        panels, pictures, spots, points, weights, titles, strict=True
-    ):
-        left, top, side = spot
+    for axes, picture, places, weight, title in zip(panels, pictures, points, weights, titles, strict=True):
         show_picture(axes, picture)
-        cells = [(left + i * side, top + j * side) for i in (-1, 0, 1) for j in (-1, 0, 1)]
         for corner in cells:
             axes.add_patch(
-                Rectangle(corner, side, side, fill=False, edgecolor=PAPER, linewidth=0.8, alpha=0.8)
+                Rectangle(corner, stride, stride, fill=False, edgecolor=PAPER, linewidth=0.8, alpha=0.8)
             )
-        axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=ORANGE, linewidth=2))
-        inside = ((x >= 0) & (x <= width) & (y >= 0) & (y <= height)).numpy()
+        axes.add_patch(Rectangle((left, top), stride, stride, fill=False, edgecolor=ORANGE, linewidth=2))
         axes.scatter(
-            x.numpy(), y.numpy(), s=700 * weight.numpy(), facecolors=VERMILLION, edgecolors=PAPER,
+            *places.T, s=700 * weight, facecolors=VERMILLION, edgecolors=PAPER,
             linewidths=1.2, zorder=4, clip_on=False, alpha=0.9,
         )  # fmt: skip
-        outside = "" if inside.all() else f", {int((~inside).sum())} outside"
-        axes.set_title(f"{title}{outside}", fontsize=10, color=INK)
+        beyond = np.any((places < 0) | (places > picture.shape[1::-1]), axis=1).sum()
+        axes.set_title(f"{title}, {beyond} outside" if beyond else title, fontsize=10, color=INK)
     return figure
 
 

@@ -37,12 +37,16 @@ def test_points_carry_their_numbers():
 
 def test_sampling_says_what_lies_outside_and_how_much_each_counts():
     picture = np.zeros((32, 48, 3), np.uint8)
-    x = torch.tensor([10.0, 20, 30, 40, 50, -3, 5, 6, 7])
-    weights = torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0, 0, 0])
-    figure = draw_sampling([picture, picture], [(8, 8, 8)] * 2, [(x, x / 2)] * 2, [weights] * 2, ["a", "b"])
+    x = np.array([10.0, 20, 30, 40, 50, -3, 5, 6, 7])
+    points = np.stack([x, x / 2], axis=1)
+    weights = np.array([0.5, 0.5, 0, 0, 0, 0, 0, 0, 0])
+    figure = draw_sampling([picture] * 2, (16.5, 8.5), 8, [points, points / 2], [weights] * 2, ["a", "b"])
     FigureCanvasAgg(figure).draw()
-    assert [axes.get_title() for axes in figure.axes] == ["a, 2 outside", "b, 2 outside"]
+    assert [axes.get_title() for axes in figure.axes] == ["a, 2 outside", "b, 1 outside"]
     discs = figure.axes[0].collections[0]
-    np.testing.assert_allclose(discs.get_offsets(), torch.stack([x, x / 2], dim=1))
+    np.testing.assert_allclose(discs.get_offsets(), points)
     sizes = discs.get_sizes()
     assert sizes[0] == sizes[1] > 0 and not sizes[2:].any()
+    *cells, own = [patch.get_bbox().extents.tolist() for patch in figure.axes[0].patches]
+    assert own == [12.5, 4.5, 20.5, 12.5]
+    assert len(cells) == 9 and min(cells) == [4.5, -3.5, 12.5, 4.5] and max(cells) == [20.5, 12.5, 28.5, 20.5]
