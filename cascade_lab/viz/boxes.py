@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.structures import Instances
 from cascade_lab.viz.palette import LineLook, class_colour, text_colour
 
@@ -46,9 +47,11 @@ def draw_detections(
     if detections.masks is not None:
         picture = overlay_masks(picture, detections.masks.cpu().numpy(), colours)
     figure, axes = picture_figure(picture)
-    for box, tag, colour in zip(detections.boxes.tolist(), tags, colours, strict=True):
+    covered = pairwise_iou(detections.boxes, detections.boxes).triu(1).gt(0.5).any(1).tolist()
+    for box, tag, colour, under in zip(detections.boxes.tolist(), tags, colours, covered, strict=True):
         add_box(axes, box, LineLook(colour=colour, style="solid", width=2.0))
-        add_tag(axes, box, tag, colour, tag_size)
+        # The tag of a box drawn later would hide this one: it goes to the lower edge, inside.
+        add_tag(axes, box, tag, colour, tag_size, below=under)
     return figure
 
 
@@ -83,15 +86,22 @@ def add_box(axes: Axes, box: Sequence[float], look: LineLook, alpha: float = 1.0
         )  # fmt: skip
 
 
-def add_tag(axes: Axes, box: Sequence[float], text: str, colour: str, size: float = 9.0) -> None:
-    """Write a tag at the left upper corner of a box: above it, or inside where the picture ends."""
+def add_tag(
+    axes: Axes, box: Sequence[float], text: str, colour: str, size: float = 9.0, *, below: bool = False
+) -> None:
+    """Write a tag at the left upper corner of a box: above it, or inside where the picture ends.
+
+    With ``below`` it stands inside the lower left corner instead, where a second tag has room.
+    """
     x1, y1 = box[0], box[1]
     low, high = sorted(axes.get_ylim())
     per_point = (high - low) / (axes.bbox.height / axes.figure.dpi * 72)
     above = y1 - low > 1.9 * size * per_point
+    y = min(box[3], high) if below else max(y1, low)
+    upwards = below or above
     axes.annotate(
-        text, (max(x1, min(axes.get_xlim())), max(y1, low)), xytext=(2.5, 2.5 if above else -2.5),
-        textcoords="offset points", va="bottom" if above else "top", ha="left", fontsize=size,
+        text, (max(x1, min(axes.get_xlim())), y), xytext=(2.5, 2.5 if upwards else -2.5),
+        textcoords="offset points", va="bottom" if upwards else "top", ha="left", fontsize=size,
         color=text_colour(colour), annotation_clip=False,
         bbox={"boxstyle": "square,pad=0.22", "facecolor": colour, "edgecolor": "none", "alpha": 0.92},
     )  # fmt: skip

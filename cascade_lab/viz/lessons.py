@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cascade_lab.ops.boxes import area, pairwise_iou
@@ -74,6 +75,8 @@ def draw_grids(grids: Sequence[Tensor | np.ndarray], titles: Sequence[str]) -> F
                 axes.vlines(range(width + 1), 0, height, colors=GREY, linewidths=0.3)
         axes.set_title(title, fontsize=10, color=INK)
         axes.tick_params(labelsize=8, colors=FAINT)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(6, integer=True))  # there is no half cell
     return figure
 
 

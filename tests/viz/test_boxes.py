@@ -91,3 +91,12 @@ def test_figures_leave_pyplot_alone():
     before, settings = plt.get_fignums(), dict(matplotlib.rcParams)
     draw_detections(np.zeros((80, 100, 3), np.uint8), detections(), ["nut", "bolt"])
     assert plt.get_fignums() == before and dict(matplotlib.rcParams) == settings
+
+
+def test_two_names_for_one_object_are_both_readable():
+    boxes = torch.tensor([[20.0, 20.0, 60.0, 60.0], [21.0, 20.0, 60.0, 61.0]])
+    found = Instances((80, 100), boxes, torch.tensor([0, 1]), torch.tensor([0.9, 0.6]))
+    figure = draw_detections(np.zeros((80, 100, 3), np.uint8), found, ["nut", "bolt"], tag_size=12)
+    rendered(figure)
+    worse, better = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert not worse.overlaps(better)
