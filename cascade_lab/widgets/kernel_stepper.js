@@ -73,7 +73,7 @@ function layOut(trace, backward, stacked) {
     : [{ name: "output", title: "output", chooses: true }];
   const wide = columns + 2 * OUTSIDE, high = rows + 2 * OUTSIDE + TITLE;
   others.forEach((map, i) => {
-    map.x = (stacked ? EDGE : wide) + i * (columns + GAP);
+    map.x = (!stacked ? wide : backward ? EDGE : OUTSIDE) + i * (columns + GAP); // one alone stands under the input
     map.y = stacked ? high + TITLE : OUTSIDE + TITLE;
   });
   const across = others.length * (columns + GAP) - GAP + 2 * EDGE;
@@ -214,33 +214,27 @@ function render({ model, el }) {
   const where = make("p", { class: "ks-where" });
   const title = make("h3", {});
   const arithmetic = make("div", { class: "ks-arithmetic" });
-  const table = make("div", { class: "cl-scroll" });
+  const table = make("div", { class: "cl-scroll ks-points" });
   const meeting = make("div", { class: "ks-meeting" });
-  const key = (name) => make("kbd", {}, name);
   const mark = (sign, color) => make("span", { class: "ks-mark", style: `color: ${trace.colors[color]}`, "aria-hidden": "true" }, sign);
   const legend = make("p", { class: "cl-hint ks-legend" }, make("span", {}, mark("●", "point"), " the point of this step"), make("span", {}, mark("□", "point"), " its place in the regular grid"),
     make("span", {}, mark("■", "corner"), " its four pixels"), make("span", {}, mark("■", "now"), " the one read or added to"),
     make("span", {}, mark("▢", "thread"), " this thread's output; dashed: the same place in the input"), make("span", {}, "numbers are rounded"));
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("N"), key("P"), " next or previous step, anywhere; ", key("←"), key("→"), " the same on the slider"),
-    make("li", {}, key("Page ↑"), key("Page ↓"), " previous or next point, ", key("Home"), key("End"), " first or last step"),
-    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), " on the maps: the thread of the neighbouring output; or click one"),
-    make("li", {}, key("G"), " other group, ", key("B"), " forward or backward")));
+  const help = keyboardHelp(
+    [keycap("N"), keycap("P"), " next or previous step, anywhere; ", keycap("←"), keycap("→"), " the same on the slider"],
+    [keycap("Page ↑"), keycap("Page ↓"), " previous or next point, ", keycap("Home"), keycap("End"), " first or last step"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the maps: the thread of the neighbouring output; or click one"],
+    [keycap("G"), " other group, ", keycap("B"), " forward or backward"]);
   const root = make("section", { class: "cascade-lab kernel-stepper", "aria-label": "Kernel stepper", onkeydown: onKey },
     make("div", { class: "ks-head" }, make("span", { class: "ks-passes", role: "group", "aria-label": "Kernel" }, forward, backward), group, who),
     make("div", { class: "cl-body" },
-      make("div", {}, box, legend,
+      make("div", { class: "ks-left" }, box, legend,
         make("div", { class: "ks-transport" }, button("« point", "Previous point", () => goToPoint(-1)), button("‹", "Previous step", () => goTo(step() - 1)),
           slider, button("›", "Next step", () => goTo(step() + 1)), button("point »", "Next point", () => goToPoint(1))),
         source, help),
-      make("div", { class: "ks-panel" }, make("div", { "aria-live": "polite" }, where, title, arithmetic), table, meeting)));
+      make("div", { class: "ks-panel" }, make("div", { class: "ks-said", "aria-live": "polite" }, where, title, arithmetic), table, meeting)));
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, box, paint);
-
-  // A canvas does not hear of another theme by itself.
-  const dark = matchMedia("(prefers-color-scheme: dark)"), themes = new MutationObserver(schedule);
-  dark.addEventListener("change", schedule);
-  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
   canvas.addEventListener("click", (event) => {
     const spot = outputUnder(event);
@@ -390,7 +384,7 @@ function render({ model, el }) {
     const body = Array.from({ length: 9 }, (_, point) => make("tr", { class: point === moment.point ? "ks-now" : point > done ? "ks-later" : "" },
       make("th", { scope: "row" }, `${point === moment.point ? "▶ " : ""}${point}`),
       ...columns.map(([, name, decimals]) => make("td", {}, known(name, point) ? short(number(trace, name, thread, point), decimals) : "·"))));
-    table.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
+    table.replaceChildren(make("table", { class: back ? "" : "ks-even" }, make("thead", {}, head), make("tbody", {}, ...body)));
   }
 
   // Who else adds to the cell that this step adds to.
@@ -420,11 +414,7 @@ function render({ model, el }) {
   }
 
   schedule();
-  return () => {
-    dark.removeEventListener("change", schedule);
-    themes.disconnect();
-    stop();
-  };
+  return stop;
 }
 
 export default { render };

@@ -45,6 +45,14 @@ function swatch(style) {
     make("line", { x1: 3, x2: 29, y1: 6, y2: 6, stroke: style.color, "stroke-width": 2.5, "stroke-dasharray": style.dash.join(" ") || "none" }));
 }
 
+const keycap = (name) => make("kbd", {}, name);
+
+// What the keys do, folded away; a line is a list of texts and keycaps.
+function keyboardHelp(...lines) {
+  return make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"),
+    make("ul", {}, ...lines.map((line) => make("li", {}, ...line))));
+}
+
 function fillOptions(select, options, value) {
   select.replaceChildren(...options.map(([name, text]) => make("option", { value: name }, text)));
   select.value = value;
@@ -53,7 +61,8 @@ function fillOptions(select, options, value) {
 // ---------------------------------------------------------------- from the model to the screen
 
 // Tie a paint function to the model: it runs at most once a frame, after anything that happened to the traits in
-// ``names`` or to the size of ``box``. ``put`` sets traits; the kernel hears of it when the hand rests.
+// ``names``, to the size of ``box`` or to the theme, of which a canvas does not hear by itself. ``put`` sets traits;
+// the kernel hears of it when the hand rests.
 function follow(model, names, box, paint) {
   let frame = 0, saving = 0, alive = true;
   const schedule = () => {
@@ -65,7 +74,10 @@ function follow(model, names, box, paint) {
     saving = setTimeout(() => model.save_changes(), 150);
     schedule();
   };
-  const resize = new ResizeObserver(schedule);
+  const resize = new ResizeObserver(schedule), theme = new MutationObserver(schedule);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", schedule);
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
   names.forEach((name) => model.on(`change:${name}`, schedule));
   resize.observe(box);
   const stop = () => {
@@ -73,6 +85,8 @@ function follow(model, names, box, paint) {
     clearTimeout(saving);
     cancelAnimationFrame(frame);
     resize.disconnect();
+    theme.disconnect();
+    dark.removeEventListener("change", schedule);
     names.forEach((name) => model.off(`change:${name}`, schedule));
   };
   return { put, schedule, stop };

@@ -209,11 +209,10 @@ function render({ model, el }) {
   const layer = make("select", { "aria-label": "Boxes shown", onchange: () => put({ layer: layer.value }) });
   const [positive, positiveValue] = range("positive_iou", "IoU a positive needs, in training", 0.3, 0.95, 0.05);
   const legend = make("div", { class: "wi-legend" });
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control, arrow keys change the one that has the focus"),
-    make("li", {}, key("←"), key("→"), " on the picture: the picture before and after, ", key("Home"), key("End"), " first and last"),
-    make("li", {}, key("R"), " back to the plain setting, ", key("G"), " ground truth among the proposals, ", key("P"), " plain detections behind")));
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control, arrow keys change the one that has the focus"],
+    [keycap("←"), keycap("→"), " on the picture: the picture before and after, ", keycap("Home"), keycap("End"), " first and last"],
+    [keycap("R"), " back to the plain setting, ", keycap("G"), " ground truth among the proposals, ", keycap("P"), " plain detections behind"]);
 
   // ---- elements: the panel
   const radios = [];
@@ -260,7 +259,7 @@ function render({ model, el }) {
           make("tbody", {}, ...rows)),
         make("p", { class: "cl-hint" }, `Box AP in percent over all ${pictures.length} pictures, ${objects} objects, counted in the browser by the rules of COCO. ` +
           "On so few pictures a point more or less says little."),
-        make("h3", {}, "Who reads the boxes, and AP (dashed: plain)"), matrix,
+        make("h3", {}, "Choose who reads the boxes"), make("p", { class: "cl-hint" }, "Each button shows the AP of its choice; the plain one has a dashed rim."), matrix,
         make("label", { class: "wi-line wi-ensemble" }, make("span", {}, "ensemble"), ensemble), ensembleHint,
         slider("score threshold", score, scoreValue), slider("NMS IoU", nms, nmsValue),
         make("div", { class: "wi-last" }, addedLabel, back))), live);
@@ -403,7 +402,8 @@ function render({ model, el }) {
     back.disabled = isPlain();
     const u = two(get("positive_iou"));
     legend.replaceChildren(...[[about.styles.positive, `IoU ≥ ${u} with any object: would be a positive`], [about.styles.negative, `IoU < ${u}`], [about.styles.target, "object"]]
-      .map(([style, text]) => make("span", {}, swatch(style), " ", text)));
+      .map(([style, text]) => make("span", {}, swatch(style), " ", text)),
+      make("span", {}, get("layer") === "detections" ? "paler: a lower score" : "paler: negatives"));
   }
 
   schedule();

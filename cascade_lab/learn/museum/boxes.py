@@ -168,7 +168,7 @@ def _a_box_that_slides() -> Curve:
         x_label="the box moves to the right, pixels",
         y_label="what is read in its middle",
         value=float((read - read[0] - straight).abs().max()),
-        words="farthest from a straight line, cells",
+        words="distance from a straight line, at most",
     )
 
 

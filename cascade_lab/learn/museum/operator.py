@@ -19,7 +19,8 @@ ROWS_FIRST = Exhibit(
     title="Weights that load and nearly work",
     story=(
         "DCNv3 was written anew in another framework. All shapes agree, every weight is loaded, the report is"
-        " empty. On a fresh network old and new give the same numbers. With trained weights:"
+        " empty. On a fresh network old and new give the same numbers. With trained weights they find nearly"
+        " as many objects, if you do not ask for tight boxes."
     ),
     function=sampling_points,
     right="""
@@ -67,8 +68,8 @@ def _points_of_one_pixel() -> Curve:
 Y_FIRST = Exhibit(
     title="Looking down",
     story=(
-        "A drawing of the sampling points: the layer in the middle of the map says that all of its nine"
-        " points should move one and a half pixels to the right."
+        "Somebody draws the nine points at which the pixel in row 4, column 4 reads. Its offsets say that all"
+        " of them should move one and a half pixels to the right."
     ),
     function=sampling_points,
     right="""

@@ -59,8 +59,8 @@ OTHER_STD = Exhibit(
     worse="lower",
     choices=(
         Choice(words="Stages 2 and 3 decode their deltas with the std of stage 1.",
-               why="Their corrections come out two and three times too large. Good boxes are thrown about,"
-                   " and the better the box was, the more it loses."),
+               why="Their corrections come out two and three times too large. Stage 2 overshoots by as"
+                   " much as the box was off, stage 3 by twice as much."),
         Choice(words="Boxes are not clipped between the stages.",
                why="That touches only the few boxes at the border, and they would move by a little."),
         Choice(words="The three heads share one set of weights.",
@@ -113,7 +113,7 @@ def _outside_by_stage() -> Curve:
         x_label="after stage",
         y_label="boxes beyond the border, %",
         value=100 * shares[-1],
-        words="after the last stage, %:",
+        words="beyond the border after the last stage, %:",
     )
 
 
@@ -162,7 +162,7 @@ def _ious_of_the_second_input() -> Curve:
         x_label="IoU of the boxes that enter stage 2, without those that it adds itself",
         y_label="boxes",
         value=float((torch.cat(found) >= 0.95).sum()),
-        words="from 0.95 up:",
+        words="boxes from 0.95 up:",
         kind="bars",
     )
 
@@ -170,9 +170,9 @@ def _ious_of_the_second_input() -> Curve:
 KEPT = Exhibit(
     title="Too good to be true",
     story=(
-        "Somebody draws figure 4 of the Cascade R-CNN paper, how well the boxes fit that a later stage is"
-        " trained on, in the first steps of a training. No stage moves a box yet, and still some boxes fit"
-        " perfectly. At test time the later stages disappoint."
+        "In the first steps of a training, somebody draws figure 4 of Cascade R-CNN: how well the boxes fit"
+        " that a later stage learns from. No stage moves a box yet, and still some boxes fit perfectly. At"
+        " test time the later stages disappoint."
     ),
     function=Cascade.forward,
     right="boxes = [b[~is_target] for b, is_target in zip(refined, wanted.is_target, strict=True)]",

@@ -50,7 +50,7 @@ def _loss_by_positives() -> Curve:
         x_label="positives among the 64 boxes of a picture",
         y_label="classification loss",
         value=max(losses) / min(losses),
-        words="largest over smallest",
+        words="largest loss over smallest",
     )
 
 
@@ -98,7 +98,7 @@ def _rate_by_depth() -> Curve:
         x_label="layer: 0 is the stem, the last one the heads",
         y_label="learning rate",
         value=rates[int(layers[-1])],
-        words="of the heads",
+        words="rate of the heads",
     )
 
 
@@ -168,7 +168,7 @@ NO_BUFFERS = Exhibit(
                    " 0 and 1, so every batch norm shifts its input by the wrong amount."),
     ),
     answer=2,
-    lesson="When training looks well and evaluation does not, compare what only evaluation uses: buffers.",
+    lesson="When training looks fine and evaluation does not, compare what only evaluation uses: buffers.",
     test="tests/engine/test_ema.py::test_constant_momentum_by_hand",
 )  # fmt: skip
 

@@ -38,7 +38,7 @@ def _score_of_three() -> Curve:
         x_label="stages 2 and 3 give the probability 10 to the power of ...; stage 1 gives 0.999",
         y_label="final score",
         value=scores[0],
-        words="where the two others say 0.0001:",
+        words="final score where stages 2 and 3 say 0.0001:",
     )
 
 
@@ -93,7 +93,7 @@ def _mask_of_three() -> Curve:
         x_label="logit inside the disc from stage 1; stages 2 and 3 say -2",
         y_label="box covered by the mask, %",
         value=shares[-1],
-        words="at the loudest, %:",
+        words="covered at the loudest, %:",
     )
 
 
@@ -101,7 +101,7 @@ LOUD_MASK = Exhibit(
     title="One voice decides",
     story=(
         "Three mask heads vote on every pixel. Two of them deny that the object is there. The third says yes,"
-        " first quietly and then ever louder."
+        " inside a disc, first quietly and then ever louder."
     ),
     function=on_original,
     right="""
@@ -194,7 +194,7 @@ def _two_objects_closer_and_closer() -> Curve:
         x_label="IoU of a cup and the saucer under it",
         y_label="detections that are left",
         value=float(np.mean(left)),
-        words="mean",
+        words="left on average",
     )
 
 
