@@ -141,6 +141,7 @@ def test_a_click_on_an_output_follows_its_thread(open_page, trace):
     rest(page)
     settle(page, f"forward:{trace.thread_of(3, 4)}:0")
     page.get_by_role("button", name="backward").click()
+    settle(page, f"backward:{trace.thread_of(3, 4)}:0")  # the maps have changed places
     (x, y), across = BACKWARD["grad_output"], BACKWARD["across"]
     page.mouse.click(*spot(page, across, x + 0.5, y + 1.5))
     settle(page, f"backward:{trace.thread_of(1, 0)}:0")
