@@ -93,7 +93,8 @@ def grid_and_block(
     """Return how many blocks a launch has, and how many threads a block has, each along x, y and z.
 
     Args:
-        across: groups times the threads that share a group, along x; pixels: of one output map, along y.
+        across: groups times the threads that share a group: along x in a block, along y in the grid.
+        pixels: of one output map: along y in a block, along x in the grid, which may be longest there.
     """
     columns, rows = min(across, GPU_THREADS), max(1, GPU_THREADS // across)
     if machine == "cpu":
