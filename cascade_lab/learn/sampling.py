@@ -1,4 +1,4 @@
-"""What chapter 02 asks beyond where a layer reads: how strong the map is there, and which points left the 3 x 3."""
+"""What chapter 02 asks besides where a layer reads: how strong its map is, and which points have gone far."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def far(layer: SamplingLayer) -> np.ndarray:
 def strengths(detector: Detector, picture: Tensor, *, level: int, block: int = 0) -> list[np.ndarray]:
     """Return for each group of a layer how strong the features are that it reads, dark to bright.
 
-    Shapes: picture (3, H, W) uint8; each group (H, W, 3) uint8, one square for every pixel of the map, centred
-    where ``SamplingLayer`` says, to the nearest pixel.
+    Shapes: picture (3, H, W) uint8; each group (H, W, 3) uint8, one square for every pixel of the map, where
+    ``SamplingLayer`` has its centre, to the nearest pixel.
 
     Raises:
         InputError: there is no such level or block.
