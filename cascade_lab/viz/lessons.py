@@ -76,7 +76,7 @@ def draw_grids(grids: Sequence[Tensor | np.ndarray], titles: Sequence[str]) -> F
         axes.set_title(title, fontsize=10, color=INK)
         axes.tick_params(labelsize=8, colors=FAINT)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(6, integer=True))  # there is no half cell
+            axis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))  # there is no half cell
     return figure
 
 
