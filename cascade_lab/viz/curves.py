@@ -128,8 +128,10 @@ def tidy(axes: Axes) -> None:
 def label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], size: float = 9.0) -> None:
     """Write the name of every line at its right end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    # A panel is at least 2 inches high: 1.35 lines of text as a share of that keeps labels apart.
-    gap = 1.35 * size / 72 / max(2.0, 0.72 * axes.figure.get_figheight()) * (high - low)  # type: ignore[union-attr]
+    spec = axes.get_subplotspec()
+    row = axes.figure.get_figheight() / (spec.get_gridspec().nrows if spec else 1)  # type: ignore[union-attr]
+    # A panel fills about 0.72 of its row: 1.35 lines of text as a share of that keeps labels apart.
+    gap = 1.35 * size / 72 / max(1.5, 0.72 * row) * (high - low)
     for (name, y, colour), place in zip(ends, spread([y for _, y, _ in ends], gap), strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 1.4, "shrinkA": 2, "shrinkB": 0}
         axes.annotate(

@@ -7,8 +7,9 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-from cascade_lab.widgets.moments import FILE
+from cascade_lab.widgets.moments import FILE, StageScores
 from cascade_lab.widgets.training_figure import draw_picture_through_time, draw_training
 from cascade_lab.widgets.training_story import read_story
 from tests.widgets import made_up_run
@@ -34,6 +35,19 @@ def test_a_panel_for_each_part_and_one_for_ap(story):
     drawn = [tuple(line.get_ydata()) for line in ap.lines]
     assert drawn == [(4, 8, 12), (5, 9, 13), (6, 10, 14), (8, 12, 16)], "without 1~2"
     assert draw_training(story, log=True).axes[3].get_yscale() == "log"
+
+
+def test_names_of_lines_do_not_overlap(story):
+    ends = [StageScores(mode=mode, ap=40.0, ap50=40.0, ap75=40.0, mask_ap=None) for mode in ("1", "2", "1~2")]
+    figure = draw_training(replace(story, moments=(replace(story.moments[-1], scores=tuple(ends)),)))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    assert figure.axes[-1].get_subplotspec().get_gridspec().nrows == 2
+    names = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[-1].texts]
+    assert len(names) == 3
+    # Text.get_window_extent leaves out the arrow of an annotation.
+    below = sorted(names, key=lambda one: one.y0)
+    assert all(first.y1 <= second.y0 + 1 for first, second in zip(below, below[1:], strict=False))
 
 
 def test_a_story_without_checkpoints_can_be_drawn(story):
