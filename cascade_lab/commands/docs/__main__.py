@@ -16,11 +16,10 @@ import pdoc.render
 from tqdm import tqdm
 
 from cascade_lab.commands.docs import index, notebooks, page, sources
+from cascade_lab.commands.docs.notebooks import ROOT
 from cascade_lab.errors import InputError
 from cascade_lab.learn.citations import all_citations
 from cascade_lab.overrides import override
-
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from cascade_lab.commands.docs.sources import anchor
 from cascade_lab.learn.citations import citations_in
 from cascade_lab.widgets.canvas import PAGES
 
+ROOT = Path(__file__).parents[3]
 _MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?=\S)(?P<line>[^$\n]+?)(?<=\S)\$(?!\d)", re.S)
 
 
@@ -54,9 +55,12 @@ def run(notebook: nbformat.NotebookNode) -> None:
     """Execute all cells in an empty folder, with viewers as pieces of a page and one thread."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {PAGES: "1", "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(filter(None, [str(ROOT), before.get("PYTHONPATH")]))
+        os.environ |= {PAGES: "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         try:
-            NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute()
+            NotebookClient(
+                notebook, timeout=900, coalesce_streams=True, resources={"metadata": {"path": folder}}
+            ).execute()
         finally:
             os.environ.clear()
             os.environ.update(before)
