@@ -8,7 +8,7 @@ const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the networ
 const MOST_LABELS = 14; // more than this on the picture and nobody can read any
 const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
 const BINS = 20;
-const TRAITS = ["picture", "position", "threshold", "show_masks", "show_targets", "class_filter", "selected"];
+const TRAITS = ["picture", "position", "threshold", "show_masks", "show_targets", "show_positives", "class_filter", "selected"];
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
@@ -45,6 +45,10 @@ function iouAt(view, box, position) {
   return target ? iou(boxAt(view, box, position), target) : NaN;
 }
 
+// The IoU from which on the stage that boxes enter at this position calls them positive; after the last, its own.
+const limitAt = (view, position) => view.thresholds[Math.min(Math.floor(position), view.stages - 1)];
+const isPositive = (view, box, position) => iouAt(view, box, position) >= limitAt(view, position);
+
 // A score exists only at a stage, so between two stages the nearer one speaks.
 const scoreAt = (view, box, position) => view.scores[Math.round(position) * view.count + box];
 
@@ -76,15 +80,16 @@ function verdict(view, box) {
 
 // ---------------------------------------------------------------- elements
 
-// One stage's IoUs as a row of bars from 0 to 1, with a line at their mean.
-function histogram(values, style) {
+// One stage's IoUs as a row of bars from 0 to 1, with a line at their mean and one at the next stage's threshold.
+function histogram(values, style, limit) {
   const width = 150, height = 30, counts = new Array(BINS).fill(0);
   const known = values.filter(Number.isFinite), average = mean(known);
   for (const value of known) counts[Math.min(Math.floor(value * BINS), BINS - 1)] += 1;
   const top = Math.max(1, ...counts), svg = make("svg", {
     viewBox: `0 0 ${width} ${height}`, class: "cv-histogram", role: "img",
     "aria-label": `${known.length} boxes, mean IoU ${two(average)}, ` +
-      `${known.filter((value) => value >= 0.75).length} of them at 0.75 or more`,
+      `${known.filter((value) => value >= 0.75).length} of them at 0.75 or more` +
+      (limit === undefined ? "" : `, ${known.filter((value) => value >= limit).length} positive for the next stage, at ${two(limit)} or more`),
   });
   svg.append(make("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "cv-axis" }));
   counts.forEach((count, bin) => {
@@ -93,6 +98,7 @@ function histogram(values, style) {
       x: (bin * width) / BINS + 0.5, width: width / BINS - 1, y: height - 1 - bar, height: bar, fill: style.color,
     }));
   });
+  if (limit !== undefined) svg.append(make("line", { x1: limit * width, x2: limit * width, y1: -2, y2: height, class: "cv-limit" }));
   if (Number.isFinite(average)) {
     svg.append(make("line", { x1: average * width, x2: average * width, y1: 0, y2: height, class: "cv-mean" }));
   }
@@ -213,6 +219,7 @@ function render({ model, el }) {
   };
   const [masks, masksLabel] = checkbox("show_masks", "masks");
   const [targets, targetsLabel] = checkbox("show_targets", "ground truth", swatch({ color: "#fff", dash: [] }));
+  const [positives, positivesLabel] = checkbox("show_positives", "who is positive");
   const classes = make("select", { "aria-label": "Class", onchange: () => put({ class_filter: classes.value }) });
   const threshold = make("input", {
     type: "range", min: 0, max: 1, step: 0.01, class: "cv-threshold", "aria-label": "Least final score",
@@ -230,16 +237,17 @@ function render({ model, el }) {
     make("li", {}, key("Tab"), " goes from control to control, ", key("←"), key("→"), " move the boxes (on slider and picture)"),
     make("li", {}, key("0"), " proposals, ", key("1"), " … stage 1 …, ", key("Page ↑"), key("Page ↓"), " one stage, ", key("Space"), " play (on slider and picture)"),
     make("li", {}, key("N"), key("P"), " or ", key("↓"), key("↑"), " on the picture: next or previous box, ", key("Esc"), " no box"),
-    make("li", {}, key("M"), " masks, ", key("G"), " ground truth")));
+    make("li", {}, key("M"), " masks, ", key("G"), " ground truth, ", key("U"), " who is positive")));
   const root = make("section", { class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: onKey },
     make("div", { class: "cl-head" }, pictures, source),
     make("div", { class: "cl-body" },
       make("div", { class: "cv-left" }, stageBox, status,
         make("div", { class: "cv-transport" }, playButton, make("div", { class: "cv-track" }, slider, ticks)),
-        make("div", { class: "cl-tools" }, masksLabel, targetsLabel,
+        make("div", { class: "cl-tools" }, masksLabel, targetsLabel, positivesLabel,
           make("label", {}, "class ", classes),
           make("label", { class: "cv-least" }, "final score ≥ ", threshold, thresholdValue)), help),
       make("div", { class: "cv-panel" }, summary, rows,
+        make("p", { class: "cl-hint cv-lines" }, "Dotted line: the mean. Solid line: from here on, the stage that these boxes enter calls them positive."),
         make("div", { class: "cv-choose" }, make("h3", {}, "Follow one box"),
           arrow("‹", "Previous box", -1), chooser, arrow("›", "Next box", 1)), story)), live);
   el.replaceChildren(root);
@@ -311,6 +319,7 @@ function render({ model, el }) {
       stage >= 0 && stage <= view().stages ? () => moveTo(stage)
       : event.key === "m" || event.key === "M" ? () => put({ show_masks: !get("show_masks") })
       : event.key === "g" || event.key === "G" ? () => put({ show_targets: !get("show_targets") })
+      : event.key === "u" || event.key === "U" ? () => put({ show_positives: !get("show_positives") })
       : event.key === "n" || event.key === "N" || (onPicture && event.key === "ArrowDown") ? () => walk(1)
       : event.key === "p" || event.key === "P" || (onPicture && event.key === "ArrowUp") ? () => walk(-1)
       : event.key === "Escape" && get("selected") >= 0 ? () => select(-1)
@@ -386,7 +395,9 @@ function render({ model, el }) {
       strokeBoxes(context, all.filter((_, i) => i !== mine), { color: "#fff", dash: [] }, 1.25, faint);
       strokeBoxes(context, all.filter((_, i) => i === mine), { color: "#fff", dash: [] }, 2);
     }
-    strokeBoxes(context, shown.filter((box) => box !== chosen).map((box) => corners.get(box)), style, 2.25, faint);
+    const others = shown.filter((box) => box !== chosen), strong = (box) => !get("show_positives") || isPositive(one, box, at);
+    strokeBoxes(context, others.filter((box) => !strong(box)).map((box) => corners.get(box)), style, 1, 0.35);
+    strokeBoxes(context, others.filter(strong).map((box) => corners.get(box)), style, 2.25, faint);
     if (chosen >= 0) {
       drawTrail(context, one, chosen, scale);
       strokeBoxes(context, [corners.get(chosen)], style, 3.25);
@@ -403,22 +414,29 @@ function render({ model, el }) {
     }
   }
 
+  function positiveWords(one, at) {
+    if (!get("show_positives")) return "";
+    return `, ${shown.filter((box) => isPositive(one, box, at)).length} positive at IoU ${two(limitAt(one, at))}`;
+  }
+
   function paintControls() {
     const one = view(), at = position(), style = one.styles[Math.round(at)];
     const now = mean(shown.map((box) => iouAt(one, box, at)));
-    const words = `${place(one, at)}, ${shown.length} of ${one.count} boxes shown` + (Number.isFinite(now) ? `, mean IoU ${two(now)}` : "");
+    const words = `${place(one, at)}, ${shown.length} of ${one.count} boxes shown${positiveWords(one, at)}` + (Number.isFinite(now) ? `, mean IoU ${two(now)}` : "");
     canvas.setAttribute("aria-label", `${one.name}: ${words}. Arrow keys left and right move the boxes, up and down choose one.`);
     slider.max = one.stages;
     slider.value = at;
     slider.setAttribute("aria-valuetext", words);
     slider.style.setProperty("--filled", `${(100 * at) / one.stages}%`);
     root.style.setProperty("--stage", style.color);
-    status.replaceChildren(make("strong", {}, place(one, at)), make("span", {}, `${shown.length} of ${one.count} boxes shown`),
+    status.replaceChildren(make("strong", {}, place(one, at)), make("span", {}, `${shown.length} of ${one.count} boxes shown` + positiveWords(one, at)),
       make("span", {}, Number.isFinite(now) ? `mean IoU ${two(now)}` : "IoU unknown"));
     playButton.textContent = playing ? "❚❚" : "▶";
     playButton.setAttribute("aria-label", playing ? "Pause" : `Play from proposals to stage ${one.stages}`);
     masks.checked = get("show_masks");
     masks.disabled = !one.mask_size[0];
+    positives.checked = get("show_positives");
+    positives.disabled = !one.targets.length;
     targets.checked = get("show_targets");
     targets.disabled = !one.targets.length;
     threshold.value = get("threshold");
@@ -445,7 +463,7 @@ function render({ model, el }) {
     const compared = wholes[0].filter(Number.isFinite).length;
     summary.textContent = compared ? `IoU of ${compared} ${compared === 1 ? "box" : "boxes"} at every stage` : "IoU at every stage: unknown";
     rows.replaceChildren(...one.styles.map((style, k) => make("div", { class: "cv-row" },
-      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], style),
+      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], style, one.thresholds[k]),
       make("span", { class: "cl-number" }, two(mean(wholes[k]))))),
       make("div", { class: "cv-row cv-scale", "aria-hidden": "true" }, make("span", {}),
         make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cl-number" }, "mean")));

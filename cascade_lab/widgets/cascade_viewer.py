@@ -21,6 +21,7 @@ class CascadeViewer(CanvasWidget):
         picture: which view; position: 0 = proposals, k = after stage k, anything between is interpolated.
         threshold: least final score of a shown box; class_filter: a class name, or "" for all.
         selected: the followed box, -1 for none.
+        show_positives: draw faintly the boxes that are no positives of the stage that they enter next.
 
     Raises:
         InputError: no view is given. traitlets.TraitError: a trait is set outside its range.
@@ -33,6 +34,7 @@ class CascadeViewer(CanvasWidget):
     threshold = traitlets.Float(0.3).tag(sync=True)
     show_masks = traitlets.Bool(True).tag(sync=True)
     show_targets = traitlets.Bool(True).tag(sync=True)
+    show_positives = traitlets.Bool(False).tag(sync=True)
     class_filter = traitlets.Unicode("").tag(sync=True)
     selected = traitlets.Int(-1).tag(sync=True)
 

@@ -110,7 +110,7 @@ def test_iou_in_between_is_that_of_the_box_as_drawn(open_page, views, at):
     assert shown[0] in spoken and shown[0] in page.locator(".cl-canvas").get_attribute("aria-label")
 
 
-@pytest.mark.parametrize("label", ["masks", "ground truth"])
+@pytest.mark.parametrize("label", ["masks", "ground truth", "who is positive"])
 def test_switches_change_the_picture_and_back(open_page, views, label):
     page = open_page(CascadeViewer(views, position=2.0))
     before = pixels(page)
@@ -118,6 +118,24 @@ def test_switches_change_the_picture_and_back(open_page, views, label):
     assert pixels(page) != before
     page.get_by_label(label).press("Space")
     assert pixels(page) == before
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0, 1.4, 3.0])
+def test_who_is_positive_is_asked_by_the_stage_that_comes_next(open_page, views, at):
+    view = views[0]
+    page = open_page(CascadeViewer(views, position=at))
+    page.locator(".cl-canvas").focus()
+    page.keyboard.press("u")
+    rest(page)
+    low = min(int(at), view.stages - 1)
+    boxes = view.boxes[low] + (at - low) * (view.boxes[low + 1] - view.boxes[low])
+    shown = (view.final_scores >= 0.3) & (view.target_index >= 0)
+    ious = pairwise_iou(torch.tensor(boxes[shown]), torch.tensor(view.targets))
+    ious = ious[torch.arange(len(ious)), torch.tensor(view.target_index[shown]).long()]
+    limit = view.thresholds[low]
+    words = f"{int((ious >= limit).sum())} positive at IoU {limit:.2f}"
+    assert words in page.locator(".cl-status").inner_text()
+    assert words in page.locator(".cl-slider").get_attribute("aria-valuetext")
 
 
 def test_threshold_and_class_filter(open_page, views):
