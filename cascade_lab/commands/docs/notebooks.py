@@ -59,7 +59,11 @@ def run(notebook: nbformat.NotebookNode) -> None:
         os.environ |= {PAGES: "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         try:
             NotebookClient(
-                notebook, timeout=900, coalesce_streams=True, resources={"metadata": {"path": folder}}
+                notebook,
+                timeout=900,
+                coalesce_streams=True,
+                extra_arguments=["--log-level=ERROR"],  # else each warns that it speaks to us unencrypted
+                resources={"metadata": {"path": folder}},
             ).execute()
         finally:
             os.environ.clear()
