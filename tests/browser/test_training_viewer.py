@@ -47,7 +47,7 @@ def table(page) -> dict[str, list[str]]:
 
 def shown_step(page) -> str:
     rest(page)
-    return page.locator(".cl-status strong").inner_text()
+    return page.locator(".cl-status strong").first.inner_text()
 
 
 def test_table_says_what_the_run_folder_says(open_page, run):
@@ -228,15 +228,16 @@ def test_the_checkpoints_follow_the_hand(open_page, run):
 def test_notebook_in_jupyterlab(open_notebook, tmp_path):
     """Run All keeps the kernel busy, so the viewer is asked when all cells have ended."""
     page = open_notebook("09_train_it.ipynb", ".training-viewer", seconds=180)
-    said = page.locator(".tv-head strong")
+    viewer = page.locator(".training-viewer").first  # the second shows the same run when it has ended
+    said = viewer.locator(".tv-head strong")
     for _ in range(500):
         if said.inner_text().startswith(("finished", "stopped")):
             break
         page.wait_for_timeout(1000)
     assert said.inner_text().startswith(("finished", "stopped"))
-    assert page.get_by_role("button", name="Pause and save").is_disabled()
+    assert viewer.get_by_role("button", name="Pause and save").is_disabled()
     newest = shown_step(page)
-    page.locator(".training-viewer .cl-slider").focus()
+    viewer.locator(".cl-slider").focus()
     page.keyboard.press("ArrowLeft")  # JupyterLab would like this key for itself
     assert shown_step(page) != newest
     screenshot(page, "training_jupyterlab", tmp_path)

@@ -169,6 +169,7 @@ def test_a_click_reads_otherwise_and_back(open_page, crossed, tmp_path):
         reference(crossed, replace(crossed.plain, targets_added=True))["AP"]
     )
     page.get_by_label("Ensemble").select_option("all heads on the last boxes")
+    rest(page)
     assert "all heads on the last boxes, ground truth added" in page.locator(".cl-headline").inner_text()
 
 
