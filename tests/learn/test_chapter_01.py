@@ -10,22 +10,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_convert, box_iou
 
-from cascade_lab.learn.chapter_01 import CHAPTER_01, CORNERS, DELTAS, IOU, MATCHES, RUNS
+from cascade_lab.learn.chapter_01 import CORNERS, DELTAS, IOU, MATCHES, RUNS
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.ops.box_coder import encode_deltas
-
-ids = [exercise.id for exercise in CHAPTER_01]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_01, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"01.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 def random_boxes(random: np.random.Generator, count: int) -> torch.Tensor:
@@ -195,11 +184,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou, nms
 
-from cascade_lab.learn.chapter_05 import ANCHORS, ASSIGN, CHAPTER_05, NMS, RECALL
+from cascade_lab.learn.chapter_05 import ANCHORS, ASSIGN, NMS, RECALL
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.ops.anchors import base_anchors, grid_anchors
 from cascade_lab.structures import Instances
 from cascade_lab.targets.assigner import Assigner
-
-ids = [exercise.id for exercise in CHAPTER_05]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_05, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"05.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 def random_boxes(seed: int, count: int, spread: float = 20) -> torch.Tensor:
@@ -168,11 +157,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 @pytest.mark.parametrize(

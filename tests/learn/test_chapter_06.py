@@ -8,22 +8,11 @@ import torch
 from torchvision.ops import roi_align
 
 from cascade_lab.layers.roi_pooler import level_of
-from cascade_lab.learn.chapter_06 import BIN_MEAN, CHAPTER_06, DECODE, LEVEL, POSITIONS
+from cascade_lab.learn.chapter_06 import BIN_MEAN, DECODE, LEVEL, POSITIONS
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.ops.box_coder import decode_deltas
-
-ids = [exercise.id for exercise in CHAPTER_06]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_06, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"06.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 def random_boxes(seed: int, count: int, largest: float) -> torch.Tensor:
@@ -163,11 +152,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 @pytest.mark.parametrize(

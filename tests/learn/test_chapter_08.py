@@ -7,22 +7,11 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from cascade_lab.learn.chapter_08 import CHAPTER_08, MASK_FROM_RUNS, MASK_TARGET, MASK_VALUE, MASK_VOTE
+from cascade_lab.learn.chapter_08 import MASK_FROM_RUNS, MASK_TARGET, MASK_VALUE, MASK_VOTE
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.ops.masks import crop_masks, sample_mask
-
-ids = [exercise.id for exercise in CHAPTER_08]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_08, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"08.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 @pytest.mark.parametrize("box, size", [([0, 0, 12, 8], 4), ([3, 2, 9, 8], 3), ([4, 0, 12, 8], 2)])
@@ -132,11 +121,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 @pytest.mark.parametrize(

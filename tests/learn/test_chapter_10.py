@@ -6,22 +6,11 @@ import pytest
 from cascade_lab.evaluation.coco import coco_summary, load_ground_truth, run_cocoeval
 from cascade_lab.evaluation.errors import Kind, box_overlaps, find_errors
 from cascade_lab.evaluation.matches import flat_matches
-from cascade_lab.learn.chapter_10 import AVERAGE, CHAPTER_10, INTERPOLATED, KIND, RANKED
+from cascade_lab.learn.chapter_10 import AVERAGE, INTERPOLATED, KIND, RANKED
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from tests.evaluation.scenes import box, found, random_scene, truth
-
-ids = [exercise.id for exercise in CHAPTER_10]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_10, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"10.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 def random_ranking(seed: int) -> tuple[list[bool], int]:
@@ -152,11 +141,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 @pytest.mark.parametrize(

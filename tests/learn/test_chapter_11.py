@@ -10,24 +10,12 @@ from torch import nn
 from cascade_lab.datasets.loader import Batch
 from cascade_lab.engine.accumulate import split
 from cascade_lab.engine.ema import Ema
-from cascade_lab.learn.chapter_11 import CHAPTER_11, SCALED_LR, SPLIT_BATCH, TRAINING_MEMORY
+from cascade_lab.learn.chapter_11 import SCALED_LR, SPLIT_BATCH, TRAINING_MEMORY
 from cascade_lab.learn.exercise import Exercise
-from cascade_lab.learn.judge import judge
 from cascade_lab.recipes import recipe
 from cascade_lab.settle import scale_lr
+from tests.learn.mistakes import assert_caught
 from tests.tiny_detector import objects, pictures
-
-ids = [exercise.id for exercise in CHAPTER_11]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_11, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"11.{number + 1}" for number in range(len(ids))]
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -86,8 +74,4 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)

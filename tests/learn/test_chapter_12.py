@@ -5,22 +5,11 @@ import torch
 
 from cascade_lab.heads.box_head import BoxHead, BoxHeadConfig
 from cascade_lab.heads.postprocess import ensemble_scores
-from cascade_lab.learn.chapter_12 import CHAPTER_12, HEAD_COST, VOTE
+from cascade_lab.learn.chapter_12 import HEAD_COST, VOTE
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
 from cascade_lab.trace import StageTrace
-
-ids = [exercise.id for exercise in CHAPTER_12]
-
-
-@pytest.mark.parametrize("exercise", CHAPTER_12, ids=ids)
-def test_solution_passes(exercise: Exercise):
-    verdict = judge(exercise, exercise.solve())
-    assert verdict.state == "right", verdict.text
-
-
-def test_exercises_are_numbered_in_order():
-    assert ids == [f"12.{number + 1}" for number in range(len(ids))]
+from tests.learn.mistakes import assert_caught
 
 
 def stage(logits: torch.Tensor) -> StageTrace:
@@ -76,11 +65,7 @@ MISTAKES = [
     ids=[f"{exercise.name}: {mistake}" for exercise, mistake, _, _ in MISTAKES],
 )
 def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words: str):
-    verdict = judge(exercise, answer)
-    assert verdict.state == "wrong"
-    caught = [failed for failed in verdict.failed if words in failed]
-    assert len(caught) == 1, verdict.text
-    assert caught[0] in verdict.text
+    assert_caught(exercise, answer, words)
 
 
 def test_the_mistakes_are_one_step_from_an_answer_that_passes():
