@@ -54,9 +54,9 @@ class MaskHead(nn.Module):
     def _doubled_logits(self, x: Tensor) -> Tensor:
         """Return ``logits(relu(upsample(x)))``, (R, K, 2 H, 2 W), of (R, C, H, W).
 
-        A transposed convolution whose kernel is as large as its stride lets each of the four new pixels see one
-        old pixel only, and a 1x1 convolution sees one pixel anyway. So both are products of matrices whose rows
-        are pixels, and nothing but the few logits has to be laid out as a map again.
+        A transposed convolution whose kernel is as large as its stride lets each of four new pixels see one
+        old pixel only, and a 1x1 convolution sees one pixel anyway. So both are products of matrices whose
+        rows are pixels, and nothing but the few logits has to be laid out as a map again.
         """
         r, _, h, w = x.shape
         weight, bias = self.upsample.weight.permute(2, 3, 1, 0), self.upsample.bias  # (2, 2, C', C) and (C',)
