@@ -1,4 +1,4 @@
-"""Measure this machine: ``cascade-lab bench dcnv3|backbone|roi_align|training|loader|model|full_size``."""
+"""Measure this machine: ``cascade-lab bench WHAT``, with WHAT as in ``USAGE``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cascade_lab.commands import (
     bench_dcnv3,
     bench_full_size,
     bench_loader,
+    bench_mask_paste,
     bench_model,
     bench_roi_align,
     bench_training,
@@ -31,6 +32,7 @@ USAGE = """usage: cascade-lab bench WHAT [options]
   dcnv3          the operator: our kernels, the usual way over grid_sample, torchvision
   backbone       a whole InternImage-T at 512 x 512: our kernels, grid_sample
   roi_align      RoIAlign over a pyramid: our kernels, torchvision
+  mask_paste     putting masks into a picture: our kernel, grid_sample mask by mask
   training       a step of `make demo` (CPU): our kernels, grid_sample and torchvision
   loader         reading and changing pictures as the published recipes do (CPU): pictures a second
   model          whole detectors beside torchvision's Mask R-CNN: forward, bfloat16, training step
@@ -47,7 +49,7 @@ USAGE = """usage: cascade-lab bench WHAT [options]
 The kernels are timed in turn in one run. On a CPU times are those of the processor, so other programs disturb
 them less; on a GPU they are between CUDA events, with the bandwidth of a copy beside them."""
 
-WHAT = ("dcnv3", "backbone", "roi_align", "training", "loader", "model", "full_size")
+WHAT = ("dcnv3", "backbone", "roi_align", "mask_paste", "training", "loader", "model", "full_size")
 
 
 class Column(NamedTuple):
@@ -121,6 +123,9 @@ def main(arguments: Sequence[str]) -> int:
         threads = [1] if options.device == "cuda" else bench_dcnv3.all_threads()
         effort = bench_roi_align.QUICK if options.quick else bench_roi_align.EFFORT
         found = bench_roi_align.bench_roi_align(options.device, threads, effort)
+    elif named[0] == "mask_paste":
+        effort = bench_mask_paste.QUICK if options.quick else bench_mask_paste.EFFORT
+        found = bench_mask_paste.bench_mask_paste(options.device, effort)
     elif named[0] == "backbone":
         effort = bench_backbone.QUICK if options.quick else bench_backbone.EFFORT
         found = bench_backbone.bench_backbone(options.device, effort=effort)

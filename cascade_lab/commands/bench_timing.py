@@ -127,13 +127,15 @@ def interleave(
 
 
 def compared(times: Times, other: str = "grid_sample") -> dict[str, Any]:
-    """Return our milliseconds, those of ``other``, and their ratios, of both passes.
+    """Return our milliseconds, those of ``other``, and their ratios, of each pass that was measured.
 
     The contestants must be called "our forward", "our both" and the same with the name of ``other``.
     """
     told: dict[str, Any] = {"against": other}
     for name, key in (("forward", "forward"), ("both", "forward_backward")):
         ours, theirs = f"our {name}", f"{other} {name}"
+        if ours not in times.samples:
+            continue
         told[f"{key}_ratio"] = times.cpu(theirs) / times.cpu(ours)
         told[f"{key}_wall_ratio"] = times.wall(theirs) / times.wall(ours)
         told[f"{key}_ms"] = times.cpu(ours)

@@ -12,6 +12,7 @@ from cascade_lab.commands import (
     bench,
     bench_backbone,
     bench_dcnv3,
+    bench_mask_paste,
     bench_model,
     bench_models,
     bench_roi_align,
@@ -314,6 +315,20 @@ def test_roi_align_contestants_agree():
     maps, rois, grad = bench_roi_align.tensors(bench_roi_align.Shape(2, 64, 4, 9, 3), "cpu")
     ours, theirs = (bench_roi_align.calls(maps, rois, grad, backend) for backend in ("cpu", "torchvision"))
     assert_close(ours["forward"](), theirs["forward"](), atol=1e-5, rtol=1e-4)
+
+
+@NEEDS_COMPILER
+def test_mask_paste_rows():
+    found = bench_mask_paste.bench_mask_paste("cpu", ONCE, shapes={"tiny": bench_mask_paste.Shape(3, 20, 30)})
+    (row,) = found["rows"]
+    assert row["forward_ratio"] == pytest.approx(row["mask by mask_forward_ms"] / row["forward_ms"], rel=2e-3)
+    assert "forward_backward_ms" not in row and "mask by mask" in bench.as_text(found)
+
+
+@NEEDS_COMPILER
+def test_mask_paste_contestants_agree():
+    loop, ours = bench_mask_paste.calls(bench_mask_paste.Shape(5, 40, 60), "cpu").values()
+    assert torch.equal(loop(), ours()) and loop().any() and not loop().all()
 
 
 def test_training_needs_pictures(tmp_path):
