@@ -117,8 +117,9 @@ SCATTER = Exercise(
         "forward pass?",
         "A pixel counted m * (1 - distance in x) * (1 - distance in y). Had it been larger by 1, the output "
         "would have been larger by that; times the gradient, this is what it gets.",
-        "Make a table of zeros, go over the four pixels around x, y as in exercise 02.1, and write "
-        "m * (1 - abs(x - column)) * (1 - abs(y - row)) * gradient to those inside.",
+        "Make a table of zeros with a list of its own for each row, [[0.0] * width for _ in range(height)]. "
+        "Go over the four pixels around x, y as in exercise 02.1, and write m * (1 - abs(x - column)) * "
+        "(1 - abs(y - row)) * gradient to those inside.",
     ),
     solution="""
 import math

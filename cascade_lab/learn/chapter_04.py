@@ -82,7 +82,8 @@ BLOCK_PARAMETERS = Exercise(
     ),
     hints=(
         "The table above has one line for each part. A layer from a to b channels has a * b weights and b "
-        "biases; a norm has two numbers a channel.",
+        "biases; a norm has two numbers a channel. If your sum is off, print your parts for (64, 4) and "
+        "compare each with the cell above.",
         "Depth-wise: 9 weights and a bias a channel. Offsets: from C channels to 18 numbers a group; "
         "modulation: to 9 a group. Feed-forward: from C to 4 * C, and back.",
         "depthwise = 10 * C; norms = 3 * 2 * C; points = 27 * groups * (C + 1); projections = 2 * C * (C + "

@@ -48,12 +48,14 @@ class Desk:
             print(self._count(exercise.chapter))
 
     def hint(self, id: str) -> None:
-        """Print the next of an exercise's three hints; after the third, say where the solution is."""
+        """Print the next of an exercise's three hints, before the first the whole task; then the way out."""
         exercise = self._find(id)
         given = self._hints.get(id, 0)
         if given == len(exercise.hints):
-            print(f'That were all three hints for {id}. The answer: solution("{id}")')
+            print(f'Those were all three hints for {id}. The answer: solution("{id}")')
             return
+        if not given:
+            print(f"The task of {id} {exercise.name}, word for word: {exercise.question}")
         self._hints[id] = given + 1
         print(f"Hint {given + 1} of {len(exercise.hints)} for {id} {exercise.name}: {exercise.hints[given]}")
 
@@ -64,7 +66,7 @@ class Desk:
     def progress(self) -> None:
         """Print how many exercises are right, in all and in each chapter, and which are still open."""
         green = self._record.green()
-        print(f"{len(green & set(self.exercises))} of {len(self.exercises)} green.")
+        print(f"{len(green & set(self.exercises))} of {len(self.exercises)} exercises are right.")
         for chapter in sorted({exercise.chapter for exercise in self.exercises.values()}):
             left = [f"{one.id} {one.name}" for one in self._of(chapter) if one.id not in green]
             print(self._count(chapter) + (f" Open: {', '.join(left)}." if left else ""))
@@ -79,7 +81,7 @@ class Desk:
 
     def _count(self, chapter: str) -> str:
         ids = {exercise.id for exercise in self._of(chapter)}
-        return f"Chapter {chapter}: {len(ids & self._record.green())} of {len(ids)} green."
+        return f"Chapter {chapter}: {len(ids & self._record.green())} of {len(ids)} right."
 
 
 class Check:

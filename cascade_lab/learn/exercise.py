@@ -33,7 +33,7 @@ class Exercise:
     Attributes:
         id: chapter and number, "01.2".
         name: ``check.<name>`` checks it, and the learner's function is called ``my_<name>``.
-        question: what to write, in one or two sentences.
+        question: what to write, so that nothing is left to guess. The first hint prints it.
         cases: asked in this order, the plainest first.
         hints: from "where to look" to "all but the last line".
         solution: Python text that defines ``my_<name>``; it may import what it needs.

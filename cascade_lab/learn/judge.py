@@ -104,6 +104,8 @@ def _difference(expected: Any, got: Any, tolerance: float) -> str:
     """Return what is wrong with a value; empty where it is right."""
     want, have = _numbers(expected), _numbers(got)
     assert want is not None, "an exercise expects numbers"
+    if _is_blank(got):
+        return f"{show(got)}  (nothing: is a `return` missing?)"
     if have is None:
         return f"{show(got)}  (a {type(got).__name__}, which holds no plain numbers)"
     if want.shape != have.shape:
@@ -113,8 +115,10 @@ def _difference(expected: Any, got: Any, tolerance: float) -> str:
 
 def _shape(values: np.ndarray) -> str:
     if values.ndim == 0:
-        return "one number"
-    return f"{len(values)} values" if values.ndim == 1 else f"shape {values.shape}"
+        return "a number"
+    if values.ndim > 1:
+        return f"shape {values.shape}"
+    return {0: "an empty list", 1: "a list of 1 value"}.get(len(values), f"a list of {len(values)} values")
 
 
 def _numbers(value: Any) -> np.ndarray | None:

@@ -43,10 +43,10 @@ def test_right_by_name_and_by_number(capsys: pytest.CaptureFixture[str]):
     check.double(lambda number: number + number)
     assert capsys.readouterr().out.splitlines() == [
         "09.1 double: right, all 2 cases pass.",
-        "Chapter 09: 1 of 2 green.",
+        "Chapter 09: 1 of 2 right.",
     ]
     check("09.2", lambda number: 2.0 * number)
-    assert "Chapter 09: 2 of 2 green." in capsys.readouterr().out
+    assert "Chapter 09: 2 of 2 right." in capsys.readouterr().out
 
 
 def test_wrong_names_the_case_with_inputs_expected_and_got(capsys: pytest.CaptureFixture[str]):
@@ -78,10 +78,11 @@ def test_three_hints_then_the_way_to_the_solution(capsys: pytest.CaptureFixture[
     for _ in range(5):
         desk.hint("09.1")
     desk.hint("09.2")
-    said = capsys.readouterr().out.splitlines()
+    task, *said = capsys.readouterr().out.splitlines()
+    assert task.endswith("Return twice the number.")  # once, before the first hint
     assert [line.rpartition(": ")[2] for line in said[:3]] == ["first", "second", "third"]
     assert said[3] == said[4] and 'solution("09.1")' in said[3]
-    assert said[5].startswith("Hint 1 of 3")
+    assert said[5].startswith("The task of 09.2") and said[6].startswith("Hint 1 of 3")
     desk.solution("09.1")
     assert capsys.readouterr().out == "def my_double(number):\n    return 2 * number\n"
 
@@ -92,8 +93,8 @@ def test_green_stays_green_and_outlives_the_process(own_record: Path, capsys: py
     desk.check("09.1", ...)
     new_desk().progress()
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 of 2 green.",
-        "Chapter 09: 1 of 2 green. Open: 09.2 half.",
+        "1 of 2 exercises are right.",
+        "Chapter 09: 1 of 2 right. Open: 09.2 half.",
     ]
     assert [path.name for path in record_file().parent.iterdir()] == ["exercises.json"]
     assert record_file().is_relative_to(own_record)
@@ -150,7 +151,7 @@ def test_the_course_can_be_imported_in_one_line():
         [sys.executable, "-c", line], capture_output=True, text=True, env=os.environ, timeout=120
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("01.2 iou: not attempted yet.\nHint 1 of 3 for 01.2 iou")
+    assert run.stdout.startswith("01.2 iou: not attempted yet.\nThe task of 01.2 iou")
 
 
 @pytest.mark.parametrize(

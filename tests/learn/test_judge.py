@@ -55,8 +55,10 @@ def test_any_form_of_the_right_numbers_passes(answer):
     "answer, said",
     [
         (lambda x: x, "got       [1, 2]"),
-        (lambda x: 2, "(one number, expected 2 values)"),
-        (lambda x: (2 * x)[None], "(shape (1, 2), expected 2 values)"),
+        (lambda x: 2, "(a number, expected a list of 2 values)"),
+        (lambda x: [], "(an empty list, expected a list of 2 values)"),
+        (lambda x: [2], "(a list of 1 value, expected a list of 2 values)"),
+        (lambda x: (2 * x)[None], "(shape (1, 2), expected a list of 2 values)"),
         (lambda x: x * np.nan, "got       [nan, nan]"),
         (lambda x: "2, 4", "(a str, which holds no plain numbers)"),
         (lambda x: [[1], [1, 2]], "(a list, which holds no plain numbers)"),
@@ -83,7 +85,7 @@ def test_none_in_some_cases_only_is_wrong():
     )
     verdict = judge(two, lambda x: x if x == 1 else None)
     assert verdict.state == "wrong" and verdict.failed == ("two",)
-    assert "got       None" in verdict.text
+    assert "got       None  (nothing: is a `return` missing?)" in verdict.text
 
 
 def test_values_are_shown_as_they_would_be_written():
