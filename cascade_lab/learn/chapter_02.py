@@ -107,7 +107,7 @@ MODULATION = Exercise(
     name="modulation",
     question=(
         "logits holds nine numbers for every group, one group after the other. Return the nine weights of "
-        "one group: exp of each of its logits, divided by the sum of the nine."
+        "one group, counted from 0: exp of each of its logits, divided by the sum of the nine."
     ),
     cases=(
         Case(words="nine equal logits", inputs=([0.0] * 9, 0), expected=[1 / 9] * 9),

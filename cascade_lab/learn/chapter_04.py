@@ -144,8 +144,9 @@ FARTHEST_POINT = Exercise(
     name="farthest_point",
     question=(
         "offsets has nine entries [dx, dy], in pixels of the map, in the order in which the points run: down "
-        "the left column of the grid, then down the middle one, then down the right one. Return how many "
-        "picture pixels the farthest of the nine points is away from the output pixel."
+        "the left column of the grid, then down the middle one, then down the right one; stride is that of "
+        "the map, and scale the offset_scale. Return how many picture pixels the farthest of the nine points "
+        "is away from the output pixel."
     ),
     cases=(
         Case(
