@@ -12,7 +12,7 @@ ELEMENT = Exercise(
     name="element",
     question=(
         "A tensor of shape (N, H, W, C) lies in memory as one long line of numbers, the channels of a pixel "
-        "side by side. Return the number of the element [n, y, x, c]; size is [H, W, C]."
+        "side by side. Return the number of the element [n, y, x, c], counted from 0; size is [H, W, C]."
     ),
     cases=(
         Case(words="the very first element", inputs=(0, 0, 0, 0, [5, 6, 8]), expected=0),

@@ -12,7 +12,7 @@ ANCHORS = Exercise(
     name="anchors",
     question=(
         "Return the anchors of the cell in a row and column of a level, one box x1, y1, x2, y2 for each of "
-        "the ratios. Each is centred on the left upper corner of the cell, has an area of (stride * scale) "
+        "the ratios. Each is centred on the upper left corner of the cell, has an area of (stride * scale) "
         "squared, and is ratio times as high as it is wide."
     ),
     cases=(
@@ -38,7 +38,7 @@ ANCHORS = Exercise(
         ),
     ),
     hints=(
-        "Where is the centre? The left upper corner of the cell in column 3 lies three strides to the right.",
+        "Where is the centre? The upper left corner of the cell in column 3 lies three strides to the right.",
         "Width times height is (stride * scale) squared, and height is ratio times width. So the width is "
         "stride * scale divided by the square root of the ratio. What is the height?",
         "With side = stride * scale: w = side / ratio**0.5, h = side * ratio**0.5, x = column * stride, "
@@ -60,7 +60,7 @@ ASSIGN = Exercise(
         "anchor: the object it stands for (0, 1, ...), -1 for background, -2 for neither. The best object "
         "counts from positive up; below negative the anchor is background. After that go through the "
         "objects: all anchors whose IoU with an object is its highest get that object, whatever they had, "
-        "if this IoU is at least least."
+        "unless this IoU is below least."
     ),
     cases=(
         Case(

@@ -55,7 +55,7 @@ class Desk:
             print(f'Those were all three hints for {id}. The answer: solution("{id}")')
             return
         if not given:
-            print(f"The task of {id} {exercise.name}, word for word: {exercise.question}")
+            print(f"The task of {id} {exercise.name} in full: {exercise.question}")
         self._hints[id] = given + 1
         print(f"Hint {given + 1} of {len(exercise.hints)} for {id} {exercise.name}: {exercise.hints[given]}")
 
