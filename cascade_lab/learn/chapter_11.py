@@ -11,9 +11,9 @@ TRAINING_MEMORY = Exercise(
     id="11.1",
     name="training_memory",
     question=(
-        "Return the bytes that a training with AdamW needs on one GPU in float32: weights, gradients and two"
-        " moments, four bytes each for every parameter, the same again for a running average of the weights"
-        " if there is one, and what each picture keeps for the backward pass."
+        "Return the bytes that a training with AdamW needs on one GPU in float32. Every parameter has a"
+        " weight, a gradient and two moments of four bytes each, and four bytes more if there is a running"
+        " average of the weights (average is True). Every picture keeps kept bytes for the backward pass."
     ),
     cases=(
         Case(words="one parameter, nothing kept", inputs=(1, 0, 1, False), expected=16),

@@ -7,46 +7,51 @@ from __future__ import annotations
 
 from cascade_lab.learn.exercise import Case, Exercise
 
-VOTE = Exercise(
+ON_PICTURE = Exercise(
     id="12.1",
-    name="vote",
+    name="on_picture",
     question=(
-        "Row k of the table logits is what stage k says about one box, the background last. Return two rows"
-        " of scores: first the softmax of the mean logits, as mmdetection does, then the mean of the softmax"
-        " of each stage, as detectron2 does."
+        "A picture was resized for the network, and box is x1, y1, x2, y2 in the resized picture. size is its"
+        " [height, width], and original that of the picture on disk. Return the box in pixels of the picture"
+        " on disk."
     ),
     cases=(
-        Case(words="one stage", inputs=([[0.0, 0.0]],), expected=[[0.5, 0.5], [0.5, 0.5]]),
         Case(
-            words="two stages that say the opposite",
-            inputs=([[1.0, 0.0], [0.0, 1.0]],),
-            expected=[[0.5, 0.5], [0.5, 0.5]],
+            words="a picture that was shrunk to a half",
+            inputs=([10.0, 20.0, 30.0, 40.0], [64, 64], [128, 128]),
+            expected=[20, 40, 60, 80],
         ),
         Case(
-            words="odds of 9 to 1 and of 1 to 1",
-            inputs=([[2.1972246, 0.0], [0.0, 0.0]],),  # log 9; the mean logit is log 3
-            expected=[[0.75, 0.25], [0.7, 0.3]],
+            words="a picture that was enlarged",
+            inputs=([10.0, 20.0, 30.0, 40.0], [200, 200], [50, 50]),
+            expected=[2.5, 5, 7.5, 10],
         ),
         Case(
-            words="two classes and background, three stages",
-            inputs=([[0.6931472, 0.0, 0.0], [0.0, 0.0, 0.0], [-0.6931472, 0.0, 0.0]],),  # odds 2, 1 and 1/2
-            expected=[[1 / 3, 1 / 3, 1 / 3], [0.3444444, 0.3277778, 0.3277778]],
+            words="height and width that were resized differently",
+            inputs=([10.0, 10.0, 20.0, 30.0], [100, 50], [200, 200]),
+            expected=[40, 20, 80, 60],
         ),
-        Case(words="large logits", inputs=([[1000.0, 1000.0]],), expected=[[0.5, 0.5], [0.5, 0.5]]),
+        Case(
+            words="the whole of a flat picture",
+            inputs=([0.0, 0.0, 80.0, 40.0], [40, 80], [100, 160]),
+            expected=[0, 0, 160, 100],
+        ),
+        Case(
+            words="corners between the pixels",
+            inputs=([1.0, 2.0, 4.0, 5.0], [6, 6], [8, 8]),
+            expected=[4 / 3, 8 / 3, 16 / 3, 20 / 3],
+        ),
     ),
     hints=(
-        "torch.tensor(logits) is a table with a row for each stage. Which of its two axes counts the stages?",
-        "The same two steps in both orders: a mean over the stages, axis 0, and a softmax over the classes,"
-        " the last axis.",
-        "The first row is table.mean(0).softmax(-1). The second has the two calls exchanged.",
+        "How many pixels on disk is one pixel of the resized picture wide? And how many is it high?",
+        "Both sizes name the height first. The x of a box goes with the width, which is at index 1.",
+        "across = original[1] / size[1] multiplies x1 and x2. Make the other factor likewise, for y1 and y2.",
     ),
     solution="""
-import torch
-
-
-def my_vote(logits):
-    table = torch.tensor(logits)
-    return torch.stack([table.mean(0).softmax(-1), table.softmax(-1).mean(0)])
+def my_on_picture(box, size, original):
+    x1, y1, x2, y2 = box
+    across, down = original[1] / size[1], original[0] / size[0]
+    return [x1 * across, y1 * down, x2 * across, y2 * down]
 """,
 )
 
@@ -79,4 +84,4 @@ def my_head_cost(channels, width, classes):
     tolerance=1e-9,
 )
 
-CHAPTER_12 = (VOTE, HEAD_COST)
+CHAPTER_12 = (ON_PICTURE, HEAD_COST)

@@ -16,7 +16,10 @@ _NAME = "|".join(re.escape(name) for name in sorted(_BY_NAME, key=len, reverse=T
 _WORDS = {"equation": "eq.", "equations": "eq.", "eqs.": "eq.", "figures": "figure", "tables": "table"}
 _KIND = r"(?i:eqs?\.|equations?|figures?|tables?|section|appendix)"
 _NUMBER = r"\d+(?:\.\d+)*|[A-Z](?:\.\d+)?"
-_ITEM = rf"(?:{_KIND})\s+(?:{_NUMBER})(?:\s?\(?[a-d]\)?)?(?![\w])"
+_PART = (
+    r"(?:\s?(?:\([a-d]\)|[a-d]))?"  # of a figure; a bracket that closes but did not open is the sentence's
+)
+_ITEM = rf"(?:{_KIND})\s+(?:{_NUMBER}){_PART}(?![\w])"
 # Between the lines of a comment or a docstring stand their marks; "equations 2 and 3" repeats no word.
 _GAP = r"(?:\s|\n\s*(?://|\#))+"
 _MORE = rf"(?:,?{_GAP}(?:and{_GAP})?(?:{_ITEM}|(?<=and )(?:{_NUMBER})(?!\w)))*"
@@ -27,7 +30,7 @@ _BEFORE = re.compile(
     rf"(?P<items>(?<![\w]){_ITEM}{_MORE}){_GAP}(?:of|in){_GAP}(?:the{_GAP})?[\"“*\[]?(?P<paper>{_NAME})(?![\w-])"
 )
 _LOOSE = re.compile(r"(?<!\w)(?i:eqs?\.|equations?|figures?|tables?)\s+\d+")
-_ONE = re.compile(rf"(?P<kind>{_KIND})?\s*(?P<number>{_NUMBER})(?:\s?\(?[a-d]\)?)?(?!\w)")
+_ONE = re.compile(rf"(?P<kind>{_KIND})?\s*(?P<number>{_NUMBER}){_PART}(?!\w)")
 
 
 @dataclass(frozen=True, order=True)

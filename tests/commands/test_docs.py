@@ -101,6 +101,14 @@ def test_code_and_dollars_are_left_alone():
     assert notebooks.with_links("see `Cascade R-CNN, eq. 7`") == "see `Cascade R-CNN, eq. 7`"
 
 
+@pytest.mark.parametrize("part", ["", " a", "c", " (b)", "(b)"])
+def test_a_link_takes_no_bracket_that_is_the_sentences(part):
+    linked = f"[Cascade R-CNN, figure 3{part}](../papers.html#cascade-r-cnn-figure-3)"
+    assert notebooks.with_links(f"(Cascade R-CNN, figure 3{part})") == f"({linked})"
+    linked = f"[figure 3{part} of Cascade R-CNN](../papers.html#cascade-r-cnn-figure-3)"
+    assert notebooks.with_links(f"(figure 3{part} of Cascade R-CNN)") == f"({linked})"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,25 +4,18 @@ import pytest
 import torch
 
 from cascade_lab.heads.box_head import BoxHead, BoxHeadConfig
-from cascade_lab.heads.postprocess import ensemble_scores
-from cascade_lab.learn.chapter_12 import HEAD_COST, VOTE
+from cascade_lab.learn.chapter_12 import HEAD_COST, ON_PICTURE
 from cascade_lab.learn.exercise import Exercise
 from cascade_lab.learn.judge import judge
-from cascade_lab.trace import StageTrace
+from cascade_lab.ops.boxes import scale
 from tests.learn.mistakes import assert_caught
 
 
-def stage(logits: torch.Tensor) -> StageTrace:
-    box = torch.zeros(1, 4)
-    return StageTrace(0.5, (0.1, 0.1, 0.2, 0.2), [box], [box], [logits[None]], [box], [torch.zeros(1) > 0])
-
-
-def test_votes_are_those_of_the_library():
-    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    stages = [stage(row) for row in logits]
-    rules = ("own_rois_logits", "own_rois_probabilities")
-    expected = torch.cat([ensemble_scores(stages, [0, 1, 2], 0, rule) for rule in rules])
-    torch.testing.assert_close(VOTE.solve()(logits.tolist()), expected)
+@pytest.mark.parametrize("size, original", [((96, 128), (480, 640)), ((50, 31), (20, 70))])
+def test_a_box_moves_as_in_the_library(size: tuple[int, int], original: tuple[int, int]):
+    box = torch.tensor([1.5, 2.25, 20.0, 18.5])
+    expected = scale(box, (original[0] / size[0], original[1] / size[1]))
+    torch.testing.assert_close(torch.tensor(ON_PICTURE.solve()(box.tolist(), size, original)), expected)
 
 
 @pytest.mark.parametrize("channels, width, classes", [(256, 1024, 80), (3, 7, 2)])
@@ -33,9 +26,8 @@ def test_cost_is_that_of_the_module(channels: int, width: int, classes: int):
     assert HEAD_COST.solve()(channels, width, classes) == sum(p.numel() for p in head.parameters())
 
 
-def rows(logits, first=lambda t: t.mean(0).softmax(-1), second=lambda t: t.softmax(-1).mean(0)):
-    table = torch.tensor(logits)
-    return torch.stack([first(table), second(table)])
+def moved(x=lambda s, o: o[1] / s[1], y=lambda s, o: o[0] / s[0], done=lambda value: value):
+    return lambda box, s, o: [done(v * f) for v, f in zip(box, 2 * [x(s, o), y(s, o)], strict=True)]
 
 
 def cost(
@@ -45,12 +37,12 @@ def cost(
 
 
 MISTAKES = [
-    (VOTE, "twice the same", lambda x: rows(x, second=lambda t: t.mean(0).softmax(-1)), "9 to 1"),
-    (VOTE, "exchanged", lambda x: rows(x).flip(0), "9 to 1"),
-    (VOTE, "over the stages", lambda x: rows(x, second=lambda t: t.softmax(0).mean(0)), "9 to 1"),
-    (VOTE, "sum", lambda x: rows(x, first=lambda t: t.sum(0).softmax(-1)), "9 to 1"),
-    (VOTE, "sigmoid", lambda x: rows(x, first=lambda t: t.mean(0).sigmoid()), "three stages"),
-    (VOTE, "overflows", lambda x: rows(x, first=lambda t: t.mean(0).exp() / t.mean(0).exp().sum()), "large"),
+    (ON_PICTURE, "the wrong way", moved(lambda s, o: s[1] / o[1], lambda s, o: s[0] / o[0]), "to a half"),
+    (ON_PICTURE, "not at all", lambda box, s, o: box, "enlarged"),
+    (ON_PICTURE, "width first", moved(lambda s, o: o[0] / s[0], lambda s, o: o[1] / s[1]), "differently"),
+    (ON_PICTURE, "one factor for both", moved(y=lambda s, o: o[1] / s[1]), "the whole of a flat"),
+    (ON_PICTURE, "whole pixels", moved(done=round), "between the pixels"),
+    (ON_PICTURE, "sides only", lambda box, s, o: [*box[:2], *moved()(box, s, o)[2:]], "to a half"),
     (HEAD_COST, "no biases", cost(lambda c, w: 49 * c * w + w * w, bias=0), "one channel"),
     (HEAD_COST, "no background", cost(names=lambda k: k), "one channel"),
     (HEAD_COST, "deltas for each class", cost(moves=lambda k: 4 * k), "five classes"),
@@ -69,4 +61,4 @@ def test_mistake_is_caught_and_its_case_named(exercise: Exercise, answer, words:
 
 
 def test_the_mistakes_are_one_step_from_an_answer_that_passes():
-    assert judge(VOTE, rows).state == "right" and judge(HEAD_COST, cost()).state == "right"
+    assert judge(ON_PICTURE, moved()).state == "right" and judge(HEAD_COST, cost()).state == "right"

@@ -20,7 +20,7 @@ ROWS_FIRST = Exhibit(
     story=(
         "DCNv3 was written anew in another framework. All shapes agree, every weight is loaded, the report is"
         " empty. On a fresh network old and new give the same numbers. With trained weights they find nearly"
-        " as many objects, if you do not ask for tight boxes."
+        " as many objects, as long as nobody asks for tight boxes."
     ),
     function=sampling_points,
     right="""
