@@ -102,9 +102,11 @@ def test_code_and_dollars_are_left_alone():
 
 
 @pytest.mark.parametrize("part", ["", " a", "c", " (b)", "(b)"])
-def test_a_link_takes_no_bracket_that_is_the_sentences(part):
+def test_a_link_takes_both_brackets_or_none(part):
     linked = f"[Cascade R-CNN, figure 3{part}](../papers.html#cascade-r-cnn-figure-3)"
     assert notebooks.with_links(f"(Cascade R-CNN, figure 3{part})") == f"({linked})"
+    linked = f"[Cascade R-CNN (figure 3{part})](../papers.html#cascade-r-cnn-figure-3)"
+    assert notebooks.with_links(f"Cascade R-CNN (figure 3{part}) shows") == f"{linked} shows"
     linked = f"[figure 3{part} of Cascade R-CNN](../papers.html#cascade-r-cnn-figure-3)"
     assert notebooks.with_links(f"(figure 3{part} of Cascade R-CNN)") == f"({linked})"
 

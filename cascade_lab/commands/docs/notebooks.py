@@ -80,6 +80,8 @@ def with_links(text: str) -> str:
         in_code, in_link = before.count("`") % 2, before.rfind("[") > before.rfind("]")
         if in_code or in_link or "[" in words or "]" in words:
             continue
+        if words.count("(") > words.count(")") and text[end : end + 1] == ")":  # "Mask R-CNN (section 3)"
+            words, end = f"{words})", end + 1
         text = f"{text[:start]}[{words}](../papers.html#{anchor(paper, item)}){text[end:]}"
     return text
 
