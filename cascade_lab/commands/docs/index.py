@@ -38,7 +38,7 @@ def write_start(site: Path, chapters: Sequence[Chapter]) -> None:
     page.write(
         site / "index.html",
         "The course",
-        f'<h1>The course</h1>\n{_START}\n<ol start="0">{rows}</ol>',
+        f'<h1>The course</h1>\n{_START}\n<ul class="chapters">{rows}</ul>',
         depth=0,
     )
 
@@ -58,7 +58,8 @@ def _paper(paper: Paper, places: dict[tuple[str, str], list[Citation]]) -> str:
 
 
 def _places(citations: Sequence[Citation]) -> str:
-    return "<br>".join(_place(one) for one in citations) or "not shown here"
+    in_order = sorted(citations, key=lambda one: (one.path, one.cell or 0, one.line))
+    return "<br>".join(_place(one) for one in in_order) or "not shown here"
 
 
 def _place(one: Citation) -> str:
