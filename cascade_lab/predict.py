@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cascade_lab.augmented import AugmentedTest, cost, predict_augmented
-from cascade_lab.datasets.coco import read_picture
+from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.transforms import AugmentConfig, at_scale, prepare
 from cascade_lab.detector import Prediction
 from cascade_lab.engine.checkpoint import write_text

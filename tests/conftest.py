@@ -9,11 +9,12 @@ used if it is there. Sub-folders hold any number of files with any names, so a t
 and tests of components, whose file names are fixed, ask for one: ``component("nms.npz")["single/keep"]``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 DEFAULT_ORACLE = Path(__file__).parents[1] / ".." / "shared" / "oracle"
 ABSENT = "no golden data: ../shared/oracle is not there and no --oracle-dir was given"
@@ -71,6 +72,15 @@ def component(oracle_dir: Path) -> Callable[[str], Mapping[str, np.ndarray]]:
             return dict(arrays)
 
     return load
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let PyTorch count in one thread: another number of them adds up in another order, to other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def find_oracle(config: pytest.Config) -> Path | None:

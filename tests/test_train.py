@@ -22,15 +22,8 @@ from cascade_lab.errors import InputError
 from cascade_lab.recipes import nano
 from cascade_lab.targets.sampler import random_choice
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "reliability" / "stand_in.py")))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def newest(run: Path) -> dict:

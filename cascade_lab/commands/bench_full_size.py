@@ -23,8 +23,8 @@ import torch
 from tqdm import tqdm
 
 from cascade_lab.commands.bench_timing import machine, short
-from cascade_lab.datasets.coco import read_picture
 from cascade_lab.datasets.cut import cut
+from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.shapes import ShapesConfig, draw_scene
 from cascade_lab.detector import Detector, DetectorConfig
 from cascade_lab.errors import InputError

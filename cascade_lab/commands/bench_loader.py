@@ -16,8 +16,8 @@ from tqdm import tqdm
 from cascade_lab.commands.bench_timing import machine, short
 from cascade_lab.datasets import Dataset
 from cascade_lab.datasets.catalog import DataConfig, load_dataset
-from cascade_lab.datasets.coco import read_picture
 from cascade_lab.datasets.loader import training_batches
+from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.shapes import ShapesConfig, write_shapes
 from cascade_lab.datasets.transforms import augment
 from cascade_lab.recipes import recipe

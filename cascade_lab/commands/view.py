@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascade_lab.datasets.catalog import load_dataset
-from cascade_lab.datasets.coco import read_picture
+from cascade_lab.datasets.picture import read_picture
 from cascade_lab.errors import InputError
 from cascade_lab.overrides import override, split_named
 from cascade_lab.predict import check_pictures, detect

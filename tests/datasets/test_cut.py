@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_lab.datasets.coco import read_picture
 from cascade_lab.datasets.cut import clip, cut, nearest, resize_picture
+from cascade_lab.datasets.picture import read_picture
 from cascade_lab.structures import Instances
 from tests.datasets.scene import extents, scene
 

@@ -8,7 +8,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from cascade_lab.datasets.coco import CocoDataset
-from cascade_lab.datasets.validate import read_annotations, segmentation_fault, validate
+from cascade_lab.datasets.geometry import segmentation_fault
+from cascade_lab.datasets.validate import read_annotations, validate
 from cascade_lab.errors import InputError
 from tests.datasets.folders import content, write_folder
 

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from cascade_lab.datasets.coco import CocoDataset
 from cascade_lab.datasets.cut import cut
+from cascade_lab.datasets.geometry import box_fault, segmentation_fault
 from cascade_lab.datasets.order import aspect_groups
 from cascade_lab.datasets.transforms import (
     AugmentConfig,
@@ -21,7 +22,6 @@ from cascade_lab.datasets.transforms import (
     rectangle,
     resize_keep_ratio,
 )
-from cascade_lab.datasets.validate import box_fault, segmentation_fault
 from cascade_lab.structures import ImageBatch, Instances
 from tests.oracle.golden_detector import pair, tensor
 

@@ -24,7 +24,7 @@ from tests.processes import ROOT, run_together
 
 stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "stand_in.py")))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 STEPS = 3
 # Both processes train all recipes, and save the weights that they end with.
 SCRIPT = """
@@ -46,14 +46,6 @@ SCRIPT = """
         training.train(from_dict(plain), folder / name)
         torch.save(ended[-1].state_dict(), folder / f"{name}.{d.rank()}")
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(root: Path) -> Recipe:

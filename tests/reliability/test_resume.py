@@ -23,15 +23,10 @@ from cascade_lab.runs import load_run
 HERE = Path(__file__).parent
 stand_in = SimpleNamespace(**runpy.run_path(str(HERE / "stand_in.py")))
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # pycocotools
+]
 
 
 @pytest.fixture(scope="module")

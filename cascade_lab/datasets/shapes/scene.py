@@ -1,29 +1,19 @@
-"""A synthetic data set whose every difficulty is a knob: rectangles, ellipses, triangles and stars.
+"""One made-up picture, and every knob of it: background, clutter, objects one over the other, blur, noise.
 
-It is written as an ordinary COCO folder. The same seed and settings give the same bytes, and picture i is
-the same however many are written. Colours are drawn against the local background, so that classes differ
-in shape alone. Masks are exact: a pixel belongs to the last object drawn that covers at least half of it.
+Colours are drawn against the local background, so that classes differ in shape alone. Masks are exact: a
+pixel belongs to the last object drawn that covers at least half of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from cascade_lab.errors import InputError
-from cascade_lab.ops.masks import encode_rle
 
 CLASSES = ("rectangle", "ellipse", "triangle", "star")
-VERSION = 1  # raise it whenever the same settings would give other pictures
 SUPERSAMPLING = 4
 ATTEMPTS = 30  # tries to find a free place for one object
 STAR_INNER_RADIUS = 0.45
@@ -121,65 +111,6 @@ class Scene:
     labels: list[int]
 
 
-def write_shapes(
-    root: str | Path, config: ShapesConfig, seed: int, train: int = 1000, val: int = 250,
-    progress: Callable[[int, int], None] | None = None,
-) -> bool:  # fmt: skip
-    """Write the data set as a COCO folder, unless the very same one is there already.
-
-    The folder appears whole or not at all: everything is written beside it and renamed at the end.
-
-    Args:
-        progress: called with (pictures written, pictures in all).
-
-    Returns:
-        True if it was written, False if it was there.
-
-    Raises:
-        InputError: ``root`` holds something that this function did not write; it is left alone.
-    """
-    root = Path(root)
-    counts = {"train": train, "val": val}
-    wanted = {
-        "version": VERSION,
-        "seed": seed,
-        "pictures": counts,
-        "config": json.loads(json.dumps(asdict(config))),
-    }
-    if min(train, val) < 1:
-        raise InputError(f"shapes: {train} training and {val} validation pictures (must be from 1 up)")
-    if _is_complete(root, wanted):
-        return False
-    _refuse_foreign(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        done, digests = 0, {}
-        (work / "new" / "annotations").mkdir(parents=True)
-        for number, (split, count) in enumerate(counts.items()):
-            folder = work / "new" / "images" / split
-            folder.mkdir(parents=True)
-            scenes = []
-            for index in range(count):
-                scene = draw_scene(config, np.random.default_rng([seed, number, index]))
-                # Noise hardly compresses, so the fastest level is the right one.
-                Image.fromarray(scene.pixels).save(folder / f"{index:06d}.png", compress_level=1)
-                scenes.append(scene)
-                done += 1
-                if progress:
-                    progress(done, train + val)
-            text = json.dumps(to_coco(scenes)).encode()
-            (work / "new" / "annotations" / f"instances_{split}.json").write_bytes(text)
-            digests[split] = hashlib.sha256(text).hexdigest()
-        (work / "new" / "shapes.json").write_text(json.dumps({**wanted, "sha256": digests}, indent=1) + "\n")
-        if root.exists():
-            root.rename(work / "old")
-        (work / "new").rename(root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return True
-
-
 def draw_scene(config: ShapesConfig, random: np.random.Generator) -> Scene:
     """Draw one picture: background, clutter, objects one over the other, then blur and noise."""
     canvas = draw_background(config, random)  # (H, W, 3) float
@@ -253,27 +184,10 @@ def rasterise(size: int, corners: np.ndarray) -> np.ndarray:
     return np.asarray(canvas.reduce(SUPERSAMPLING), np.float64) / 255
 
 
-def to_coco(scenes: list[Scene]) -> dict[str, Any]:
-    """Describe scenes as a COCO annotation file; boxes are tight around the visible pixels."""
-    images, annotations = [], []
-    for number, scene in enumerate(scenes):
-        height, width = scene.pixels.shape[:2]
-        images.append({"id": number + 1, "file_name": f"{number:06d}.png", "width": width, "height": height})
-        for label, mask in zip(scene.labels, scene.masks, strict=True):
-            x1, y1, x2, y2 = _extent(mask)
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": number + 1, "category_id": label + 1, "iscrowd": 0,
-                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum()),
-                "segmentation": encode_rle(mask),
-            })  # fmt: skip
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
 def _fits(mask: np.ndarray, covers: list[np.ndarray], least: list[float], max_overlap: float) -> bool:
-    box = _extent(mask)
+    box = extent(mask)
     return all(
-        _iou(box, _extent(cover)) <= max_overlap and (cover & ~mask).sum() >= number
+        _iou(box, extent(cover)) <= max_overlap and (cover & ~mask).sum() >= number
         for cover, number in zip(covers, least, strict=True)
     )
 
@@ -290,7 +204,7 @@ def _paint(
     canvas += coverage[..., None] * (colour - canvas)
 
 
-def _extent(mask: np.ndarray) -> tuple[int, int, int, int]:
+def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Return x1, y1, x2, y2 of the pixels of a mask, the right and lower edge exclusive."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -300,28 +214,3 @@ def _iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(width, 0) * max(height, 0)
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def _is_complete(root: Path, wanted: dict[str, Any]) -> bool:
-    try:
-        stated = json.loads((root / "shapes.json").read_text())
-        digests = stated.pop("sha256")
-        return stated == wanted and all(
-            hashlib.sha256((root / "annotations" / f"instances_{split}.json").read_bytes()).hexdigest()
-            == digests[split]
-            and len(list((root / "images" / split).glob("*.png"))) == count
-            for split, count in wanted["pictures"].items()
-        )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return False
-
-
-def _refuse_foreign(root: Path) -> None:
-    if not root.exists():
-        return
-    names = {entry.name for entry in root.iterdir()} if root.is_dir() else {root.name}
-    foreign = names - {"images", "annotations", "shapes.json"}
-    if foreign or (names and "shapes.json" not in names):
-        raise InputError(
-            f"{root}: holds {sorted(foreign or names)[0]!r}, not part of a shapes set; name another folder"
-        )
