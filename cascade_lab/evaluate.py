@@ -28,6 +28,7 @@ from cascade_lab.engine.precision import Precision, autocast
 from cascade_lab.errors import InputError
 from cascade_lab.evaluation.coco import detections_to_coco, load_ground_truth
 from cascade_lab.evaluation.per_stage import score_modes, stage_modes
+from cascade_lab.evaluation.table import results_table
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.overrides import override
 from cascade_lab.runs import Run, load_run, with_postprocess
@@ -49,10 +50,6 @@ USAGE = """usage: cascade-lab evaluate RUN [options]
 The stages are measured with test-time augmentation as without: each is read out in every view and merged.
 Writes results.json, evaluation.json, detections_bbox.json and detections_segm.json into RUN, over those of an
 earlier evaluation; evaluation.json says which views and which NMS they are of."""
-
-BOX_COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
-MASK_COLUMNS = ("AP", "AP50", "AP75")
-SIZES = {"small": "APs", "medium": "APm", "large": "APl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,46 +204,6 @@ def write_results(
         raise InputError(
             f"{run}: cannot write the results ({error.strerror}); make room or give access"
         ) from error
-
-
-def results_table(results: dict[str, Any]) -> str:
-    """Return the tables that the command prints: by stage, by class, by size."""
-    stages: dict[str, Any] = results["stages"]
-    full = list(stages)[-1]
-    classes: dict[str, Any] = results["per_class"]
-    width = max(9, *(min(24, len(name)) for name in classes)) if classes else 9
-    lines = [
-        f"{'':<{width}}  {'boxes':<{7 * len(BOX_COLUMNS)}}   masks",
-        f"{'stages':<{width}}" + _head(BOX_COLUMNS) + "  |" + _head(MASK_COLUMNS),
-        *(f"{mode:<{width}}{_row(both, BOX_COLUMNS)}" for mode, both in stages.items()),
-        "",
-        f"{'class':<{width}}" + _head(BOX_COLUMNS) + "  |" + _head(MASK_COLUMNS) + "   objects",
-        *(f"{n[:width]:<{width}}{_row(c, BOX_COLUMNS)}{c['objects']:>10}" for n, c in classes.items()),
-        "",
-        f"{'size':<{width}}" + _head(tuple(SIZES)) + "  |" + _head(tuple(SIZES)),
-        f"{'AP':<{width}}{_row(results, tuple(SIZES.values()), tuple(SIZES.values()))}",
-    ]
-    if full != "1":
-        gain = _gain(stages["1"]["bbox"]["AP75"], stages[full]["bbox"]["AP75"])
-        lines += ["", f"stages {full} over stage 1: box AP75 {gain}"]
-    return "\n".join(lines)
-
-
-def _head(columns: Sequence[str]) -> str:
-    return "".join(f"{column:>7}" for column in columns)
-
-
-def _row(both: dict[str, Any], boxes: Sequence[str], masks: Sequence[str] = MASK_COLUMNS) -> str:
-    box = "".join(_cell(both["bbox"][key]) for key in boxes)
-    return box + "  |" + "".join(_cell(both["segm"] and both["segm"][key]) for key in masks)
-
-
-def _cell(value: float | None) -> str:
-    return f"{'-' if value is None else f'{value:.1f}':>7}"
-
-
-def _gain(before: float | None, after: float | None) -> str:
-    return "-" if before is None or after is None else f"{after - before:+.1f}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -19,15 +18,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cascade_lab.augmented import AugmentedTest, cost, predict_augmented
+from cascade_lab.datasets.export import coco_annotations
 from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.transforms import AugmentConfig, at_scale, prepare
 from cascade_lab.detector import Prediction
-from cascade_lab.engine.checkpoint import write_text
+from cascade_lab.engine.checkpoint import write_bytes, write_text
 from cascade_lab.engine.precision import Precision, autocast
 from cascade_lab.errors import InputError
 from cascade_lab.heads.postprocess import PostprocessConfig
-from cascade_lab.ops.boxes import xyxy_to_xywh
-from cascade_lab.ops.masks import encode_rle
 from cascade_lab.overrides import override, split_named
 from cascade_lab.runs import Run, load_run, with_postprocess
 from cascade_lab.structures import ImageBatch, Instances
@@ -209,47 +207,11 @@ def write_prediction(
     found = found[found.scores >= score]
     drawn, stages, annotations = files = files_for(path, output)
     strip = stage_strip(pixels, prediction.trace.to_original(), run.classes, index, score=score)
-    drawn.write_bytes(encoded(draw_detections(pixels, found, run.classes), drawn.suffix[1:]))
-    stages.write_bytes(encoded(strip, "png"))
+    write_bytes(drawn, encoded(draw_detections(pixels, found, run.classes), drawn.suffix[1:]))
+    write_bytes(stages, encoded(strip, "png"))
     content = coco_annotations(path.name, found, run.classes, run.category_ids)
     write_text(annotations, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return list(files)
-
-
-def coco_annotations(
-    file_name: str, found: Instances, classes: Sequence[str], category_ids: Sequence[int]
-) -> dict[str, Any]:
-    """Return detections as a COCO data set of one picture, which annotation tools can open.
-
-    Every annotation has a score and the name of its category besides. The area is that of the mask, or of the
-    box where there are no masks.
-    """
-    assert found.labels is not None and found.scores is not None
-    height, width = found.image_size
-    annotations = []
-    columns = zip(
-        xyxy_to_xywh(found.boxes).tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
-    )
-    for row, (box, label, score) in enumerate(columns):
-        annotation: dict[str, Any] = {
-            "id": row + 1,
-            "image_id": 1,
-            "category_id": int(category_ids[label]),
-            "category_name": classes[label],
-            "score": round(score, 5),
-            "bbox": [round(value, 3) for value in box],
-            "area": round(box[2] * box[3], 3),
-            "iscrowd": 0,
-        }
-        if found.masks is not None:
-            annotation["area"] = float(found.masks[row].sum())
-            annotation["segmentation"] = encode_rle(found.masks[row])
-        annotations.append(annotation)
-    return {
-        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
-        "categories": [{"id": int(i), "name": name} for i, name in zip(category_ids, classes, strict=True)],
-        "annotations": annotations,
-    }
 
 
 def encoded(figure: Figure, kind: str) -> bytes:

@@ -34,8 +34,9 @@ from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.engine.snapshot import restore, snapshot
 from cascade_lab.errors import InputError
 from cascade_lab.losses import Divisor
-from cascade_lab.overrides import describe, override
-from cascade_lab.recipes import Recipe, recipe
+from cascade_lab.overrides import override
+from cascade_lab.recipes import Recipe
+from cascade_lab.recipes.asked import recipe_or_help
 from cascade_lab.settle import facts_of, in_one_line, make_room, settle, start_of
 from cascade_lab.targets.sampler import random_choice
 from cascade_lab.weights import load_file
@@ -80,14 +81,10 @@ def main(arguments: Sequence[str], program: str = "cascade-lab train") -> int:
 
     Raises InputError for anything the user can mend.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+    named = recipe_or_help(arguments, USAGE)
+    if named is None:
         return 0
-    asked, rest = recipe(arguments[0]), list(arguments[1:])
-    if {"-h", "--help"} & set(rest):
-        print(f"{USAGE}\n\nrecipe {asked.name}:\n{describe(asked)}")
-        return 0
-    asked, options = override((make_room(asked, rest), RunOptions()), rest)
+    asked, options = override((make_room(named, arguments[1:]), RunOptions()), arguments[1:])
     if not options.output:
         raise InputError("option --output: missing; name the folder of the run, such as --output runs/nano")
     if options.threads:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cascade_lab.commands import (
     bench_roi_align,
     bench_training,
 )
+from cascade_lab.commands.figure_file import check_figure_name, write_figure
 from cascade_lab.errors import InputError
 from cascade_lab.kernels import cupy_backend, host_compiler
 from cascade_lab.overrides import override, split_named
@@ -87,8 +87,7 @@ class BenchOptions:
             raise InputError(f"option --device: {self.device!r} must be cpu or cuda")
         if self.threads < 1:
             raise InputError(f"option --threads: {self.threads} must be 1 or more")
-        if self.output and Path(self.output).suffix not in (".png", ".svg"):
-            raise InputError(f"option --output: {self.output!r} must end in .png or .svg")
+        check_figure_name("--output", self.output)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -220,10 +219,4 @@ def _dcnv3(options: BenchOptions) -> dict[str, Any]:
 
 
 def _draw(found: Mapping[str, Any], path: Path) -> None:
-    drawn = io.BytesIO()
-    figure = ratio_bars(found["rows"], describe(found["machine"]))
-    figure.savefig(drawn, format=path.suffix[1:], dpi=150)
-    try:
-        path.write_bytes(drawn.getvalue())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    write_figure(ratio_bars(found["rows"], describe(found["machine"])), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
@@ -13,13 +12,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from cascade_lab.commands.figure_file import check_figure_name, write_figure
 from cascade_lab.commands.flops_text import as_plain, as_text
 from cascade_lab.detector import Detector, DetectorConfig
 from cascade_lab.errors import InputError
 from cascade_lab.ledger.clock import multiply_accumulates_per_second, seconds_by_part
 from cascade_lab.ledger.costs import Ledger, ledger
-from cascade_lab.overrides import describe, override
-from cascade_lab.recipes import recipe
+from cascade_lab.overrides import override
+from cascade_lab.recipes.asked import recipe_or_help
 from cascade_lab.viz.ledger import Bars, cost_bars
 
 USAGE = """usage: cascade-lab flops RECIPE [options]
@@ -62,8 +62,7 @@ class FlopsOptions:
                 raise InputError(
                     f"option --size: {side} in {self.size!r} must be from {SMALLEST} to {LARGEST}"
                 )
-        if self.figure and Path(self.figure).suffix not in (".png", ".svg"):
-            raise InputError(f"option --figure: {self.figure!r} must end in .png or .svg")
+        check_figure_name("--figure", self.figure)
         if self.figure and not Path(self.figure).parent.is_dir():
             raise InputError(f"option --figure: {Path(self.figure).parent}: no such folder; make it first")
 
@@ -75,14 +74,10 @@ class FlopsOptions:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code; InputError for anything the user can mend."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+    named = recipe_or_help(arguments, USAGE)
+    if named is None:
         return 0
-    asked, rest = recipe(arguments[0]), list(arguments[1:])
-    if {"-h", "--help"} & set(rest):
-        print(f"{USAGE}\n\nrecipe {asked.name}:\n{describe(asked)}")
-        return 0
-    asked, options = override((asked, FlopsOptions()), rest)
+    asked, options = override((named, FlopsOptions()), arguments[1:])
     found = ledger(asked.detector, options.pixels)
     if options.time:
         found = _timed(found, asked.detector)
@@ -140,10 +135,5 @@ def _draw(found: Ledger, name: str, path: Path) -> None:
     if len(seconds) == len(costs):
         panels.append(Bars("time, one CPU thread", "seconds", [seconds]))
     height, width = found.size
-    drawn = io.BytesIO()
     figure = cost_bars([cost.name for cost in costs], panels, f"{name}, one picture of {height} x {width}")
-    figure.savefig(drawn, format=path.suffix[1:], dpi=150)
-    try:
-        path.write_bytes(drawn.getvalue())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+    write_figure(figure, path)

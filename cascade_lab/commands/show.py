@@ -10,8 +10,9 @@ from typing import Any
 
 from cascade_lab.commands.columns import columns, terminal_width
 from cascade_lab.commands.derived import derived, published
-from cascade_lab.overrides import describe, override
-from cascade_lab.recipes import Recipe, flatten, recipe, to_dict
+from cascade_lab.overrides import override
+from cascade_lab.recipes import Recipe, flatten, to_dict
+from cascade_lab.recipes.asked import recipe_or_help
 from cascade_lab.settle import make_room
 
 USAGE = """usage: cascade-lab show RECIPE [options]
@@ -34,14 +35,10 @@ class ShowOptions:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code; InputError for anything the user can mend."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+    named = recipe_or_help(arguments, USAGE)
+    if named is None:
         return 0
-    named, rest = recipe(arguments[0]), list(arguments[1:])
-    if {"-h", "--help"} & set(rest):
-        print(f"{USAGE}\n\nrecipe {named.name}:\n{describe(named)}")
-        return 0
-    asked, options = override((make_room(named, rest), ShowOptions()), rest)
+    asked, options = override((make_room(named, arguments[1:]), ShowOptions()), arguments[1:])
     if options.json:
         told = {"recipe": to_dict(asked), "derived": derived(asked), "published": published(asked)}
         print(json.dumps(told, indent=1))

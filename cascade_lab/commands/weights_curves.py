@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cascade_lab.commands.figure_file import check_figure_name, write_figure
 from cascade_lab.engine.logger import read_metrics
 from cascade_lab.engine.published_log import PublishedLog, read_published_log
 from cascade_lab.errors import InputError
@@ -33,8 +32,7 @@ class CurvesOptions:
     output: str = ""
 
     def __post_init__(self) -> None:
-        if self.output and Path(self.output).suffix not in (".png", ".svg"):
-            raise InputError(f"option --output: {self.output!r} must end in .png or .svg")
+        check_figure_name("--output", self.output)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,16 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if not options.output:
         raise InputError("option --output: missing; name the picture, such as curves.png")
     figure = run_over_log(Path(named[0]), read_published_log(Path(named[1])))
-    output, buffer = Path(options.output), io.BytesIO()
-    figure.savefig(buffer, format=output.suffix[1:], dpi=150)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(output.name + ".partial")
-        partial.write_bytes(buffer.getvalue())
-        os.replace(partial, output)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); name another file") from error
-    print(f"curves -> {output}")
+    write_figure(figure, Path(options.output))
+    print(f"curves -> {options.output}")
     return 0
 
 

@@ -120,10 +120,19 @@ def write_with_digest(path: Path, content: Callable[[IO[bytes]], Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` with ``text`` such that a reader sees the old content or the new, never a part."""
+    """Replace ``path`` with ``text``, as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` with ``content`` such that a reader sees the old content or the new, never a part."""
     partial = path.with_name(path.name + ".partial")
-    _write(partial, lambda file: file.write(text.encode()))
-    os.replace(partial, path)
+    try:
+        _write(partial, lambda file: file.write(content))
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

@@ -161,6 +161,13 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         checkpoint.save(tmp_path / "file" / "checkpoints", state(1))
 
 
+def test_a_name_that_is_taken_by_a_folder_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "drawn.png").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        checkpoint.write_bytes(tmp_path / "drawn.png", b"pixels")
+    assert [p.name for p in tmp_path.iterdir()] == ["drawn.png"]
+
+
 def test_write_text_replaces_or_keeps(tmp_path, monkeypatch):
     path = tmp_path / "recipe.json"
     checkpoint.write_text(path, "old")
