@@ -58,7 +58,7 @@ class CocoDataset:
         self.root = Path(root)
         self.annotation_path, self.image_folder = find_split(self.root, split, annotation)
         content = read_annotations(self.annotation_path)
-        validate(content, self.annotation_path, self.image_folder, self.root)
+        validate(content, self.annotation_path, self.image_folder, self.root, training)
         self.classes, self.category_ids = select_classes(content, classes, self.annotation_path)
         self._labels = {category_id: label for label, category_id in enumerate(self.category_ids)}
         records = group_by_image(content)

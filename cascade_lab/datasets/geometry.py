@@ -10,16 +10,16 @@ import numpy as np
 UNKNOWN = (0, 0)  # the size of a picture whose entry is itself at fault
 
 
-def box_fault(box: Any, size: tuple[int, int] | None) -> str:
+def box_fault(box: Any, size: tuple[int, int] | None, may_be_flat: bool = False) -> str:
     """Say what is wrong with a COCO box x, y, w, h in a picture of ``size`` (H, W); empty if nothing."""
     if not isinstance(box, list) or len(box) != 4:
         return f"bbox is {show(box)} (must be 4 numbers x, y, width, height)"
     for number, value in enumerate(box):
         if not is_finite(value):
             return f"bbox[{number}] is {show(value)} (must be a finite number)"
-        if number >= 2 and value <= 0:
+        if number >= 2 and (value < 0 or (value == 0 and not may_be_flat)):
             return f"bbox[{number}] is {show(value)} (must be > 0)"
-    if size is None or size == UNKNOWN:
+    if size is None or size == UNKNOWN or 0 in box[2:]:
         return ""
     (height, width), (x, y, w, h) = size, box
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:

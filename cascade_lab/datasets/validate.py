@@ -56,26 +56,38 @@ def read_annotations(path: Path) -> dict[str, Any]:
     return content
 
 
-def validate(content: dict[str, Any], path: Path, image_folder: Path, root: Path) -> None:
+def validate(
+    content: dict[str, Any], path: Path, image_folder: Path, root: Path, training: bool = False
+) -> None:
     """Refuse a file with any fault.
 
+    Args:
+        training: as ``find_faults``.
+
     Raises:
-        InputError: one line, naming the first fault and counting the others; the first 20 are its notes.
+        InputError: one line, naming the first fault and counting the others; the next 19 are its notes.
     """
-    faults = list(find_faults(content, image_folder, root))
+    faults = list(find_faults(content, image_folder, root, training))
     if not faults:
         return
     more = f" (and {len(faults) - 1} more fault{'s' * (len(faults) > 2)})" if len(faults) > 1 else ""
     error = InputError(f"{path}: {faults[0]}{more}")
-    for fault in faults[:MAX_LISTED]:
+    for fault in faults[1:MAX_LISTED]:
         error.add_note(fault)
     if len(faults) > MAX_LISTED:
         error.add_note(f"and {len(faults) - MAX_LISTED} more")
     raise error
 
 
-def find_faults(content: dict[str, Any], image_folder: Path, root: Path) -> Iterator[str]:
-    """Yield every fault as one line "which entry: field is value (what it must be); remedy"."""
+def find_faults(
+    content: dict[str, Any], image_folder: Path, root: Path, training: bool = False
+) -> Iterator[str]:
+    """Yield every fault as one line "which entry: field is value (what it must be); remedy".
+
+    Args:
+        training: pass over boxes of width or height 0, which training leaves out. COCO's own train2017 holds
+            two of them. An evaluation would count each as an object that was missed.
+    """
     broken = False
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
@@ -90,7 +102,7 @@ def find_faults(content: dict[str, Any], image_folder: Path, root: Path) -> Iter
     yield from _category_faults(content["categories"], category_ids)
     sizes: dict[int, tuple[int, int]] = {}
     yield from _image_faults(content["images"], sizes, image_folder, root)
-    yield from _annotation_faults(content["annotations"], sizes, category_ids)
+    yield from _annotation_faults(content["annotations"], sizes, category_ids, training)
 
 
 def _category_faults(categories: list[Any], ids: set[int]) -> Iterator[str]:
@@ -140,7 +152,7 @@ def _image_faults(
 
 
 def _annotation_faults(
-    annotations: list[Any], sizes: dict[int, tuple[int, int]], category_ids: set[int]
+    annotations: list[Any], sizes: dict[int, tuple[int, int]], category_ids: set[int], training: bool
 ) -> Iterator[str]:
     ids: set[int] = set()
     for number, annotation in enumerate(annotations):
@@ -166,7 +178,7 @@ def _annotation_faults(
         area = annotation.get("area", 0)
         if not is_finite(area) or area < 0:
             yield f"{where}: {_state(annotation, 'area')} (must be a number from 0 up); correct or remove it"
-        if fault := box_fault(annotation.get("bbox"), size):
+        if fault := box_fault(annotation.get("bbox"), size, training):
             fault = fault if "bbox" in annotation else "bbox is missing"
             yield f"{where}: {fault}; fix or delete the annotation"
         if fault := segmentation_fault(annotation.get("segmentation"), size):
