@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,16 +68,8 @@ def training_batches(
         )
     share = config.images_per_batch // world
     positions = range(rank * share, (rank + 1) * share)
-
     groups = aspect_groups(dataset.sizes) if config.group_by_aspect else None
-
-    def load(step: int) -> Batch:
-        if groups is None:
-            order = order_of_step(len(dataset), config.images_per_batch, seed, step)
-        else:
-            order = grouped_order_of_step(groups, config.images_per_batch, seed, step)
-        return load_batch(dataset, config, seed, step, {position: order[position] for position in positions})
-
+    load = partial(_load_step, dataset, config, seed, positions, groups)
     yield from _load_all(load, range(first_step, last_step), config.workers, seed)
 
 
@@ -84,17 +77,7 @@ def evaluation_batches(
     dataset: Dataset, config: DataConfig, batch_size: int = 8
 ) -> Iterator[tuple[list[int], ImageBatch, list[Instances]]]:
     """Yield (numbers of the pictures, pictures, objects in the network's frame), each once, in order."""
-
-    def load(start: int) -> tuple[list[int], ImageBatch, list[Instances]]:
-        indices = list(range(start, min(start + batch_size, len(dataset))))
-        loaded = [prepare(*dataset[index], config.augment) for index in indices]
-        sizes = [dataset.sizes[index] for index in indices]
-        return (
-            indices,
-            ImageBatch.collate([image for image, _ in loaded], sizes),
-            [objects for _, objects in loaded],
-        )
-
+    load = partial(_load_in_order, dataset, config, batch_size)
     yield from _load_all(load, range(0, len(dataset), batch_size), config.workers, seed=0)
 
 
@@ -108,6 +91,32 @@ def load_batch(dataset: Dataset, config: DataConfig, seed: int, step: int, chose
     images = ImageBatch.collate([image for image, _ in loaded], [dataset.sizes[index] for index in indices])
     seeds = [derive_seed("sample", seed, step, position, index) for position, index in chosen.items()]
     return Batch(step, indices, images, [objects for _, objects in loaded], seeds)
+
+
+# Workers that are started afresh, as on macOS, are sent what they call: a function inside another cannot be.
+def _load_step(
+    dataset: Dataset,
+    config: DataConfig,
+    seed: int,
+    positions: range,
+    groups: tuple[list[int], list[int]] | None,
+    step: int,
+) -> Batch:
+    if groups is None:
+        order = order_of_step(len(dataset), config.images_per_batch, seed, step)
+    else:
+        order = grouped_order_of_step(groups, config.images_per_batch, seed, step)
+    return load_batch(dataset, config, seed, step, {position: order[position] for position in positions})
+
+
+def _load_in_order(
+    dataset: Dataset, config: DataConfig, batch_size: int, start: int
+) -> tuple[list[int], ImageBatch, list[Instances]]:
+    indices = list(range(start, min(start + batch_size, len(dataset))))
+    loaded = [prepare(*dataset[index], config.augment) for index in indices]
+    sizes = [dataset.sizes[index] for index in indices]
+    images = ImageBatch.collate([image for image, _ in loaded], sizes)
+    return indices, images, [objects for _, objects in loaded]
 
 
 class _Loads(TorchDataset[Any]):

@@ -1,5 +1,6 @@
 """Batches depend on seed, step and position, and on nothing else."""
 
+import multiprocessing
 import signal
 from dataclasses import replace
 
@@ -64,6 +65,20 @@ def test_workers_change_nothing(dataset, config, workers):
         for x, y in zip(a.targets, b.targets, strict=True):
             assert torch.equal(x.masks, y.masks) and torch.equal(x.labels, y.labels)
     assert torch.equal(torch.get_rng_state(), state)  # the model's own chance is not touched
+
+
+def test_workers_may_be_started_afresh(dataset, config):
+    """As on macOS and Windows, and on Linux from Python 3.14 on: a worker inherits nothing."""
+    first = next(training_batches(dataset, config, 1, 0, 1))
+    shown, _, _ = next(evaluation_batches(dataset, config))
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        helped = replace(config, workers=1)
+        assert fingerprint(next(training_batches(dataset, helped, 1, 0, 1))) == fingerprint(first)
+        assert next(evaluation_batches(dataset, helped))[0] == shown
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_processes_share_a_batch(dataset, config):
