@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from cascade_lab import __version__
-from cascade_lab.errors import InputError
+from cascade_lab.errors import InputError, explain
 
 # command -> (module with ``main(arguments) -> exit code``, what it does)
 COMMANDS = {
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return importlib.import_module(COMMANDS[name][0]).main(rest)
     except InputError as error:
-        return _complain(f"cascade-lab {name}: {error}")
+        return _complain(f"cascade-lab {name}: {explain(error)}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -64,5 +64,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(message, file=sys.stderr)
     return 2

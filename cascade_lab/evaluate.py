@@ -25,7 +25,7 @@ from cascade_lab.datasets.transforms import at_scale
 from cascade_lab.detector import Detector
 from cascade_lab.engine.checkpoint import write_text
 from cascade_lab.engine.precision import Precision, autocast
-from cascade_lab.errors import InputError
+from cascade_lab.errors import InputError, explain
 from cascade_lab.evaluation.coco import detections_to_coco, load_ground_truth
 from cascade_lab.evaluation.per_stage import score_modes, stage_modes
 from cascade_lab.evaluation.table import results_table
@@ -210,5 +210,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except InputError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        print(f"evaluate: {explain(error)}", file=sys.stderr)
         sys.exit(2)

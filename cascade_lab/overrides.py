@@ -31,7 +31,7 @@ def override(configs: Sequence[Any], arguments: Sequence[str]) -> list[Any]:
     owners = {name: index for index, config in enumerate(configs) for name in options(config)}
     chunks: list[list[list[str]]] = [[] for _ in configs]
     given: set[str] = set()
-    for name, *values in _split(arguments):
+    for name, *values in _split(arguments, such_as=next(iter(owners))):
         plain = _plain(name, owners)
         if plain is None:
             raise InputError(f"option {name}: no such option; {_neighbours(name, list(owners))}")
@@ -73,8 +73,8 @@ def describe(config: Any) -> str:
     )
 
 
-def _split(arguments: Sequence[str]) -> list[list[str]]:
-    """Group ``arguments`` into [option, value, ...]."""
+def _split(arguments: Sequence[str], such_as: str) -> list[list[str]]:
+    """Group ``arguments`` into [option, value, ...]; a message names the option ``such_as`` as an example."""
     chunks: list[list[str]] = []
     for argument in arguments:
         if argument.startswith("--"):
@@ -82,7 +82,7 @@ def _split(arguments: Sequence[str]) -> list[list[str]]:
         elif chunks:
             chunks[-1].append(argument)
         else:
-            raise InputError(f"argument {argument!r}: expected an option such as --output RUN")
+            raise InputError(f"argument {argument!r}: no option; options begin with --, such as {such_as}")
     return chunks
 
 

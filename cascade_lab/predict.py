@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from cascade_lab.datasets.transforms import AugmentConfig, at_scale, prepare
 from cascade_lab.detector import Prediction
 from cascade_lab.engine.checkpoint import write_bytes, write_text
 from cascade_lab.engine.precision import Precision, autocast
-from cascade_lab.errors import InputError
+from cascade_lab.errors import InputError, explain
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.overrides import override, split_named
 from cascade_lab.runs import Run, load_run, with_postprocess
@@ -126,11 +127,11 @@ def check_pictures(images: Sequence[Path], output: Path) -> None:
     """Raise InputError unless every picture can be decoded and gets a name of its own in ``output``."""
     if not images:
         raise InputError("IMAGE: none given; name one or more pictures")
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not os.path.isdir(output):
         raise InputError(f"{output}: is a file; name a folder for the results")
     stems: dict[str, Path] = {}
     for path in images:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"{path}: is a folder; name the pictures in it, such as {path}/*.jpg")
         if path.stem in stems:
             raise InputError(f"{path}: {stems[path.stem]} has the same name; predict them into two folders")
@@ -225,5 +226,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except InputError as error:
-        print(f"predict: {error}", file=sys.stderr)
+        print(f"predict: {explain(error)}", file=sys.stderr)
         sys.exit(2)

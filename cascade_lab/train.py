@@ -32,7 +32,7 @@ from cascade_lab.engine.optim import OptimConfig, build_optimizer, clip_gradient
 from cascade_lab.engine.precision import autocast, loss_scaler, overflowed
 from cascade_lab.engine.schedule import ScheduleConfig, lr_factor
 from cascade_lab.engine.snapshot import restore, snapshot
-from cascade_lab.errors import InputError
+from cascade_lab.errors import InputError, explain
 from cascade_lab.losses import Divisor
 from cascade_lab.overrides import override
 from cascade_lab.recipes import Recipe
@@ -258,5 +258,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:], program="python -m cascade_lab.train"))
     except InputError as error:
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {explain(error)}", file=sys.stderr)
         sys.exit(2)

@@ -89,6 +89,22 @@ def test_errors_from_a_command(capsys, monkeypatch, raised, code, err):
     assert run(capsys, "train", "nano") == (code, "", err)
 
 
+def test_further_faults_stand_below_the_line(capsys, monkeypatch):
+    error = InputError("set.json: annotation 1: id is 0; renumber (and 2 more faults)")
+    error.add_note("annotation 7: area is NaN; correct it")
+    error.add_note("and 1 more")
+
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(train, "main", fail)
+    assert run(capsys, "train", "nano")[2].splitlines() == [
+        "cascade-lab train: set.json: annotation 1: id is 0; renumber (and 2 more faults)",
+        "  annotation 7: area is NaN; correct it",
+        "  and 1 more",
+    ]
+
+
 @pytest.mark.parametrize("option, length", [("steps", 7), ("epochs", 2), ("minutes", 1.5)])
 def test_a_length_on_the_command_line_takes_the_place_of_the_recipes(monkeypatch, option, length):
     seen = []

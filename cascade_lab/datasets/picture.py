@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     Raises:
         InputError: absent, truncated, no picture, animated, too large, not 8 bits a channel, another size.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, says no to a name that is too long for the disk
         remedy = "check the name" if size is None else "add it or remove it from the annotation file"
         raise InputError(f"{path}: no such picture; {remedy}")
     try:

@@ -34,7 +34,11 @@ def score_modes(
     boxes = {
         mode: _scored(coco_scores(truth, found, "bbox", category_ids)) for mode, found in detections.items()
     }
-    masks = {mode: _mask_scores(truth, found, category_ids) for mode, found in detections.items()}
+    has_masks = all("segmentation" in detection for found in detections.values() for detection in found)
+    masks = {
+        mode: coco_scores(truth, found, "segm", category_ids) if has_masks else None
+        for mode, found in detections.items()
+    }
     return assemble_results(boxes, masks)
 
 
@@ -63,14 +67,6 @@ def assemble_results(
             for name, score in best_boxes.per_class.items()
         },
     }
-
-
-def _mask_scores(
-    truth: COCO, found: Sequence[dict[str, Any]], category_ids: Sequence[int] | None
-) -> CocoScores | None:
-    if found and not all("segmentation" in detection for detection in found):
-        return None
-    return coco_scores(truth, found, "segm", category_ids)
 
 
 def _scored(scores: CocoScores | None) -> CocoScores:

@@ -19,29 +19,51 @@ def to_dict(value: Any) -> Any:
     return value
 
 
-def from_dict(plain: Any, kind: Any = Recipe) -> Any:
-    """Rebuild what ``to_dict`` wrote. Raises InputError for fields that are unknown or missing."""
+def from_dict(plain: Any, kind: Any = Recipe, name: str = "") -> Any:
+    """Rebuild what ``to_dict`` wrote.
+
+    Args:
+        name: the field that ``plain`` is the value of, for messages; empty for a whole recipe.
+
+    Raises:
+        InputError: a field is unknown or missing, or its value has another type.
+    """
     if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind)
+        start, hints = f"{name}." * bool(name), get_type_hints(kind)
         if not isinstance(plain, dict):
-            raise InputError(
-                f"recipe: {plain!r} stands where the fields of {kind.__name__} should; restore it"
-            )
+            raise _wrong(plain, name, f"the fields of {kind.__name__}")
         unknown = set(plain) - set(hints)
         if unknown:
-            raise InputError(f"recipe field {sorted(unknown)[0]!r} is unknown to this version of cascade_lab")
+            raise InputError(
+                f"recipe field '{start}{min(unknown)}' is unknown to this version of cascade_lab;"
+                " take the version that wrote it (environment.json beside it)"
+            )
         needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
         if needed - set(plain):
-            raise InputError(f"recipe field {min(needed - set(plain))!r} is missing; restore the file")
-        return kind(**{name: from_dict(value, hints[name]) for name, value in plain.items()})
+            raise InputError(f"recipe field '{start}{min(needed - set(plain))}' is missing; restore the file")
+        return kind(
+            **{field: from_dict(value, hints[field], start + field) for field, value in plain.items()}
+        )
     if get_origin(kind) is types.UnionType:
         inner = [member for member in get_args(kind) if member is not types.NoneType]
-        return None if plain is None else from_dict(plain, inner[0])
+        return None if plain is None else from_dict(plain, inner[0], name)
     if get_origin(kind) is tuple:
         inner = get_args(kind)
+        if not isinstance(plain, list) or (inner[-1] is not Ellipsis and len(plain) != len(inner)):
+            raise _wrong(plain, name, f"a list of {'any length' if inner[-1] is Ellipsis else len(inner)}")
         kinds = [inner[0]] * len(plain) if inner[-1] is Ellipsis else inner
-        return tuple(from_dict(value, member) for value, member in zip(plain, kinds, strict=True))
+        members = zip(plain, kinds, strict=True)
+        return tuple(from_dict(value, member, f"{name}.{i}") for i, (value, member) in enumerate(members))
+    allowed = (float, int) if kind is float else (kind,)
+    if kind in (bool, int, float, str) and type(plain) not in allowed:
+        raise _wrong(plain, name, f"of type {kind.__name__}")
     return plain
+
+
+def _wrong(plain: Any, name: str, expected: str) -> InputError:
+    return InputError(
+        f"recipe{f' field {name!r}' * bool(name)} is {plain!r} (must be {expected}); restore the file"
+    )
 
 
 def diff(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -138,6 +138,10 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path):
         refusal(tmp_path / "x.png")
 
 
+def test_a_name_that_no_disk_can_hold(tmp_path):
+    assert "no such picture" in refusal(tmp_path / ("a" * 300 + ".jpg"))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_animations_are_refused(tmp_path, kind):
     frames = [Image.fromarray(picture()), Image.fromarray(255 - picture())]

@@ -86,6 +86,17 @@ def test_never_half_written(tmp_path):
     assert digest(root) == before and list(tmp_path.iterdir()) == [root]
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/set: cannot be written \(.*\); make room or name another"):
+        write_shapes(tmp_path / "file/set", PLAIN, seed=0, train=1, val=1)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"seed is -1 \(must be from 0 up\)"):
+        write_shapes(tmp_path / "set", PLAIN, seed=-1, train=1, val=1)
+
+
 def test_what_others_wrote_is_left_alone(tmp_path):
     for name in ("notes.txt", "images"):
         root = tmp_path / name / "shapes"

@@ -63,3 +63,18 @@ def test_no_mask_scores_where_one_side_has_no_masks(masks):
     results = scored(masks)
     assert results["segm"] is None and results["per_class"]["nut"]["segm"] is None
     assert all(both["segm"] is None for both in results["stages"].values())
+
+
+def test_a_stage_that_found_nothing_does_not_give_a_detector_masks():
+    polygon = [[0, 0, 40, 0, 40, 40, 0, 40]]
+    annotation = {"id": 1, "image_id": 3, "category_id": 9, "bbox": [0, 0, 40, 40], "segmentation": polygon}
+    truth = load_ground_truth(
+        {
+            "images": [{"id": 3, "width": 50, "height": 50}],
+            "categories": [{"id": 9, "name": "nut"}],
+            "annotations": [annotation],
+        }
+    )
+    box = {"image_id": 3, "category_id": 9, "bbox": [0, 0, 40, 40], "score": 0.9}
+    results = score_modes(truth, {"1": [box], "2": [], "1~2": []})
+    assert results["segm"] is None and all(both["segm"] is None for both in results["stages"].values())

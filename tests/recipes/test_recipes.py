@@ -105,12 +105,44 @@ def test_broken_recipes_are_refused_in_one_line():
     plain = to_dict(nano())
     with pytest.raises(InputError, match="'colour_depth' is unknown"):
         from_dict({**plain, "colour_depth": 8})
-    with pytest.raises(InputError, match="'iuo' is unknown"):
+    with pytest.raises(InputError, match="'detector.iuo' is unknown"):
         from_dict({**plain, "detector": {**plain["detector"], "iuo": 8}})
     with pytest.raises(InputError, match="'optim' is missing"):
         from_dict({name: value for name, value in plain.items() if name != "optim"})
     with pytest.raises(InputError, match="OptimConfig"):
         from_dict({**plain, "optim": None})
+
+
+@pytest.mark.parametrize(
+    "part, field, value, words",
+    [
+        ("optim", "lr", "fast", r"field 'optim.lr' is 'fast' \(must be of type float\)"),
+        ("optim", "betas", 0.9, r"field 'optim.betas' is 0.9 \(must be a list of 2\)"),
+        ("optim", "betas", [0.9], r"field 'optim.betas' is \[0.9\] \(must be a list of 2\)"),
+        ("optim", "clip_norm", [], r"field 'optim.clip_norm' is \[\] \(must be of type float\)"),
+        ("data", "workers", True, r"field 'data.workers' is True \(must be of type int\)"),
+        ("data", "root", None, r"field 'data.root' is None \(must be of type str\)"),
+        ("schedule", "decay_at", [0.5, None], r"field 'schedule.decay_at.1' is None"),
+        (
+            "schedule",
+            "decay_at",
+            "abc",
+            r"field 'schedule.decay_at' is 'abc' \(must be a list of any length\)",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_named_by_its_field(part, field, value, words):
+    plain = to_dict(nano())
+    plain[part][field] = value
+    with pytest.raises(InputError, match=words) as error:
+        from_dict(plain)
+    assert "\n" not in str(error.value) and "restore" in str(error.value)
+
+
+def test_a_whole_number_may_stand_for_a_float():
+    plain = to_dict(nano())
+    plain["optim"]["lr"] = 1
+    assert from_dict(plain).optim.lr == 1
 
 
 LAPTOP = ("pico", "nano", "micro")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,7 +35,8 @@ def write_shapes(
         True if it was written, False if it was there.
 
     Raises:
-        InputError: ``root`` holds something that this function did not write; it is left alone.
+        InputError: ``root`` holds something that this function did not write, which is left alone, or cannot
+            be written; or a number makes no sense.
     """
     root = Path(root)
     counts = {"train": train, "val": val}
@@ -48,35 +48,23 @@ def write_shapes(
     }
     if min(train, val) < 1:
         raise InputError(f"shapes: {train} training and {val} validation pictures (must be from 1 up)")
+    if seed < 0:
+        raise InputError(f"shapes: seed is {seed} (must be from 0 up)")
     if _is_complete(root, wanted):
         return False
     _refuse_foreign(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
-        done, digests = 0, {}
-        (work / "new" / "annotations").mkdir(parents=True)
-        for number, (split, count) in enumerate(counts.items()):
-            folder = work / "new" / "images" / split
-            folder.mkdir(parents=True)
-            scenes = []
-            for index in range(count):
-                scene = draw_scene(config, np.random.default_rng([seed, number, index]))
-                # Noise hardly compresses, so the fastest level is the right one.
-                Image.fromarray(scene.pixels).save(folder / f"{index:06d}.png", compress_level=1)
-                scenes.append(scene)
-                done += 1
-                if progress:
-                    progress(done, train + val)
-            text = json.dumps(to_coco(scenes)).encode()
-            (work / "new" / "annotations" / f"instances_{split}.json").write_bytes(text)
-            digests[split] = hashlib.sha256(text).hexdigest()
-        (work / "new" / "shapes.json").write_text(json.dumps({**wanted, "sha256": digests}, indent=1) + "\n")
-        if root.exists():
-            root.rename(work / "old")
-        (work / "new").rename(root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as work:
+            new = Path(work, "new")
+            _write_new(new, config, wanted, progress)
+            if root.exists():
+                root.rename(Path(work, "old"))
+            new.rename(root)
+    except OSError as error:
+        raise InputError(
+            f"{root}: cannot be written ({error.strerror}); make room or name another folder"
+        ) from error
     return True
 
 
@@ -95,6 +83,34 @@ def to_coco(scenes: list[Scene]) -> dict[str, Any]:
             })  # fmt: skip
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _write_new(
+    folder: Path,
+    config: ShapesConfig,
+    wanted: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the whole data set into a folder that is not there yet."""
+    counts: dict[str, int] = wanted["pictures"]
+    done, digests = 0, {}
+    (folder / "annotations").mkdir(parents=True)
+    for number, (split, count) in enumerate(counts.items()):
+        images = folder / "images" / split
+        images.mkdir(parents=True)
+        scenes = []
+        for index in range(count):
+            scene = draw_scene(config, np.random.default_rng([wanted["seed"], number, index]))
+            # Noise hardly compresses, so the fastest level is the right one.
+            Image.fromarray(scene.pixels).save(images / f"{index:06d}.png", compress_level=1)
+            scenes.append(scene)
+            done += 1
+            if progress:
+                progress(done, sum(counts.values()))
+        text = json.dumps(to_coco(scenes)).encode()
+        (folder / "annotations" / f"instances_{split}.json").write_bytes(text)
+        digests[split] = hashlib.sha256(text).hexdigest()
+    (folder / "shapes.json").write_text(json.dumps({**wanted, "sha256": digests}, indent=1) + "\n")
 
 
 def _is_complete(root: Path, wanted: dict[str, Any]) -> bool:
