@@ -112,12 +112,14 @@ def predict_augmented(detector: Detector, scaled: Sequence[ImageBatch], flip: bo
 
     In the trace, proposals and detections are the merged ones. Its stages are those of the first view alone,
     a record of one real pass: a detection's row there started from the same proposal, but the detection's box
-    and score are means over all views and not what these stages lead to.
+    and score are means over all views and not what these stages lead to. Its features are of that view too.
     """
     sight = see(detector, scaled, flip)
     found = merge(detector, sight, range(len(detector.config.cascade.stages)))
     images = sight.images
-    trace = Trace(images.sizes, images.original_sizes, sight.proposals, sight.views[0].stages, found)
+    first = sight.views[0]
+    trace = Trace(images.sizes, images.original_sizes, sight.proposals, first.stages, found)
+    trace = replace(trace, features=tuple(first.pyramid))
     return Prediction(on_original(found, images.sizes, images.original_sizes), trace)
 
 

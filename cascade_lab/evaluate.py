@@ -24,7 +24,7 @@ from cascade_lab.datasets.loader import evaluation_batches
 from cascade_lab.datasets.transforms import at_scale
 from cascade_lab.detector import Detector
 from cascade_lab.engine.checkpoint import write_text
-from cascade_lab.engine.precision import Precision, autocast
+from cascade_lab.engine.precision import Precision, autocast, check_finite
 from cascade_lab.errors import InputError, explain
 from cascade_lab.evaluation.coco import detections_to_coco, load_ground_truth
 from cascade_lab.evaluation.per_stage import score_modes, stage_modes
@@ -39,7 +39,7 @@ USAGE = """usage: cascade-lab evaluate RUN [options]
   RUN                folder that `cascade-lab train` wrote
   --data.root DIR    folder in COCO format (default: the one that was trained on)
   --data.split NAME  split to measure (default: the recipe's validation split)
-  --batch_size N     pictures at once (default 8)
+  --batch_size N     pictures at once, all of one size, so that none is padded for another's (default 8)
   --precision P      float32, bfloat16 or float16 (default: float32); half types take about half the time on
                      processors and GPUs that have instructions for them
   --tta.scales S ... look at every picture at these sizes, 1.0 being the recipe's (default: 1.0)
@@ -62,6 +62,8 @@ class DataChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
+    """What the command line says beside the rules of post-processing."""
+
     data: DataChoice = field(default_factory=DataChoice)
     batch_size: int = 8
     tta: AugmentedTest = AugmentedTest()
@@ -102,7 +104,7 @@ def evaluate(
     """Measure a run on a split and write the figures into its folder, all at the end.
 
     Raises:
-        InputError: the split is missing or broken, lacks a class, or the detector returns NaN.
+        InputError: the split is missing or broken, lacks a class, or the network overflows.
     """
     data = run.recipe.data if data_root is None else replace(run.recipe.data, root=str(data_root))
     split, tta = split or data.val_split, tta or AugmentedTest()
@@ -113,7 +115,7 @@ def evaluate(
     if not tta.plain:
         print(cost(tta))
     began = time.monotonic()
-    batches = scaled_batches(dataset, data, tta, batch_size)
+    batches = scaled_batches(dataset, data, tta, batch_size, one_size=True)
     with autocast(precision, next(run.detector.parameters()).device):
         detections = collect_detections(run.detector, batches, dataset.image_ids, dataset.category_ids, tta)
     results = score_modes(load_ground_truth(dataset.annotation_path), detections, dataset.category_ids)
@@ -134,14 +136,15 @@ def evaluate(
 
 
 def scaled_batches(
-    dataset: Dataset, data: DataConfig, tta: AugmentedTest, batch_size: int
+    dataset: Dataset, data: DataConfig, tta: AugmentedTest, batch_size: int, one_size: bool = False
 ) -> Iterator[tuple[list[int], list[ImageBatch]]]:
-    """Yield (numbers of the pictures, the pictures at every scale), each picture once, in order.
+    """Yield (numbers of the pictures, the pictures at every scale), each once, as ``evaluation_batches``.
 
     Every scale is resized from the picture as it lies on disk, and reads it there by itself.
     """
     per_scale = [replace(data, augment=at_scale(data.augment, factor)) for factor in tta.scales]
-    for loaded in zip(*(evaluation_batches(dataset, one, batch_size) for one in per_scale), strict=True):
+    every = (evaluation_batches(dataset, one, batch_size, one_size) for one in per_scale)
+    for loaded in zip(*every, strict=True):
         yield loaded[0][0], [images for _, images, _ in loaded]
 
 
@@ -175,12 +178,14 @@ def collect_detections(
 def read_modes(
     detector: Detector, scaled: list[ImageBatch], tta: AugmentedTest, modes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, list[Instances]]]:
-    """Yield (mode, detections of a batch in that mode)."""
+    """Yield (mode, detections of a batch in that mode). Raises InputError where features are not finite."""
     if not tta.plain:
         sight = see(detector, scaled, tta.flip)
+        check_finite([level for view in sight.views for level in view.pyramid])
         yield from ((mode, read_out(detector, sight, stages)) for mode, stages in modes.items())
         return
     prediction = detector.predict(scaled[0], keep_features=True)
+    check_finite(prediction.trace.features or ())
     full = list(modes)[-1]
     for mode, stages in modes.items():
         yield mode, prediction.instances if mode == full else detector.read_out(prediction.trace, stages)

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.transforms import AugmentConfig, at_scale, prepare
 from cascade_lab.detector import Prediction
 from cascade_lab.engine.checkpoint import write_bytes, write_text
-from cascade_lab.engine.precision import Precision, autocast
+from cascade_lab.engine.precision import Precision, autocast, check_finite
 from cascade_lab.errors import InputError, explain
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.overrides import override, split_named
@@ -52,6 +52,8 @@ stages are those of the first scale alone, on the proposals of all views."""
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
+    """What the command line says beside the rules of post-processing."""
+
     output: str = ""
     score: float = 0.3
     tta: AugmentedTest = AugmentedTest()
@@ -172,7 +174,10 @@ def detect(
     tta: AugmentedTest | None = None,
     precision: Precision = "float32",
 ) -> Prediction:
-    """Predict pictures, uint8 (3, H, W), resized as the recipe does for testing, or merged over views."""
+    """Predict pictures, uint8 (3, H, W), resized as the recipe does for testing, or merged over views.
+
+    Raises InputError where the features of the network are not finite.
+    """
     original = [(int(picture.shape[1]), int(picture.shape[2])) for picture in pictures]
     device = next(run.detector.parameters()).device
     tta, scaled = tta or AugmentedTest(), []
@@ -181,8 +186,11 @@ def detect(
         scaled.append(ImageBatch.collate(resized, original).to(device))
     with autocast(precision, device):
         if tta.plain:
-            return run.detector.predict(scaled[0])
-        return predict_augmented(run.detector, scaled, tta.flip)
+            prediction = run.detector.predict(scaled[0], keep_features=True)
+        else:
+            prediction = predict_augmented(run.detector, scaled, tta.flip)
+    check_finite(prediction.trace.features or ())
+    return Prediction(prediction.instances, replace(prediction.trace, features=None))  # they are large
 
 
 def resize_for_test(picture: Tensor, config: AugmentConfig) -> Tensor:

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 from torchvision.transforms.v2 import functional
 
 from cascade_lab import predict as command
-from cascade_lab.augmented import predict_augmented
+from cascade_lab.augmented import AugmentedTest, predict_augmented
 from cascade_lab.datasets.transforms import AugmentConfig
 from cascade_lab.detector import Detector, Prediction
 from cascade_lab.errors import InputError
@@ -116,6 +116,19 @@ def test_bad_pictures_leave_nothing_behind(run, tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         command.predict_images(run, images, tmp_path / "out")
     assert sorted(tmp_path.rglob("*")) == before and run.detector.calls == 0
+
+
+@pytest.mark.parametrize("tta", [None, AugmentedTest(flip=True)])
+def test_a_network_that_overflows_leaves_nothing_behind(run, tmp_path, tta):
+    torch.manual_seed(0)
+    detector = Detector(replace(run.recipe.detector, num_classes=2)).eval()
+    for parameter in detector.neck.parameters():
+        torch.nn.init.constant_(parameter, 1e38)
+    with pytest.raises(InputError, match="not finite"):
+        command.predict_images(
+            replace(run, detector=detector), [picture(tmp_path / "a.png")], tmp_path, tta=tta
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_output_is_a_file(run, tmp_path):
@@ -221,9 +234,9 @@ def test_every_picture_of_a_batch_gets_its_own_answer(tmp_path):
 def test_the_network_runs_in_the_type_that_was_asked_for(run, tmp_path, monkeypatch):
     seen, plain = [], run.detector.predict
 
-    def predict(*arguments):
+    def predict(*arguments, **named):
         seen.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
-        return plain(*arguments)
+        return plain(*arguments, **named)
 
     run.detector.predict = predict
     monkeypatch.setattr(command, "load_run", lambda path: run)

@@ -20,6 +20,7 @@ from cascade_lab.datasets import Dataset
 from cascade_lab.datasets.catalog import DataConfig
 from cascade_lab.datasets.order import (
     aspect_groups,
+    batches_of_one_size,
     derive_seed,
     grouped_order_of_step,
     order_of_step,
@@ -74,11 +75,18 @@ def training_batches(
 
 
 def evaluation_batches(
-    dataset: Dataset, config: DataConfig, batch_size: int = 8
+    dataset: Dataset, config: DataConfig, batch_size: int = 8, one_size: bool = False
 ) -> Iterator[tuple[list[int], ImageBatch, list[Instances]]]:
-    """Yield (numbers of the pictures, pictures, objects in the network's frame), each once, in order."""
-    load = partial(_load_in_order, dataset, config, batch_size)
-    yield from _load_all(load, range(0, len(dataset), batch_size), config.workers, seed=0)
+    """Yield (numbers of the pictures, pictures, objects in the network's frame), each once, in order.
+
+    Args:
+        one_size: let a batch hold only pictures of one size, which leaves their order. None is then padded
+            for another's sake, and what a detector finds in it does not depend on its neighbours.
+    """
+    numbers = range(len(dataset))
+    in_order = [list(numbers[start : start + batch_size]) for start in numbers[::batch_size]]
+    batches = batches_of_one_size(dataset.sizes, batch_size) if one_size else in_order
+    yield from _load_all(partial(_load_prepared, dataset, config), batches, config.workers, seed=0)
 
 
 def load_batch(dataset: Dataset, config: DataConfig, seed: int, step: int, chosen: dict[int, int]) -> Batch:
@@ -109,10 +117,9 @@ def _load_step(
     return load_batch(dataset, config, seed, step, {position: order[position] for position in positions})
 
 
-def _load_in_order(
-    dataset: Dataset, config: DataConfig, batch_size: int, start: int
+def _load_prepared(
+    dataset: Dataset, config: DataConfig, indices: list[int]
 ) -> tuple[list[int], ImageBatch, list[Instances]]:
-    indices = list(range(start, min(start + batch_size, len(dataset))))
     loaded = [prepare(*dataset[index], config.augment) for index in indices]
     sizes = [dataset.sizes[index] for index in indices]
     images = ImageBatch.collate([image for image, _ in loaded], sizes)
@@ -125,17 +132,17 @@ class _Loads(TorchDataset[Any]):
     An InputError travels as a value: raised in a worker it would come back wrapped into a page of traceback.
     """
 
-    def __init__(self, load: Callable[[int], Any]) -> None:
+    def __init__(self, load: Callable[[Any], Any]) -> None:
         self.load = load
 
-    def __getitem__(self, key: int) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         try:
             return self.load(key)
         except InputError as error:
             return error
 
 
-def _load_all(load: Callable[[int], Any], keys: Sequence[int], workers: int, seed: int) -> Iterator[Any]:
+def _load_all(load: Callable[[Any], Any], keys: Sequence[Any], workers: int, seed: int) -> Iterator[Any]:
     if not workers:
         yield from map(load, keys)
         return

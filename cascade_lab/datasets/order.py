@@ -1,4 +1,7 @@
-"""Which pictures each step sees: a pure function of (seed, step), with or without grouping by shape."""
+"""Which pictures each step sees: a pure function of (seed, step), with or without grouping by shape.
+
+And in which batches pictures are evaluated, where nothing is left to chance.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,18 @@ def aspect_groups(sizes: Sequence[tuple[int, int]]) -> tuple[list[int], list[int
     """Return the numbers of the pictures, ``sizes`` (H, W), in two groups: w / h at most 1, and above."""
     wide = [w > h for h, w in sizes]
     return [i for i, above in enumerate(wide) if not above], [i for i, above in enumerate(wide) if above]
+
+
+def batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Return the numbers of the pictures in batches of equal ``sizes`` (H, W), by their first pictures."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(sizes):
+        alike.setdefault(size, []).append(number)
+    return sorted(
+        numbers[start : start + batch_size]
+        for numbers in alike.values()
+        for start in range(0, len(numbers), batch_size)
+    )
 
 
 def pictures_per_epoch(sizes: Sequence[tuple[int, int]], images_per_batch: int, group_by_aspect: bool) -> int:

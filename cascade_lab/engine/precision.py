@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch import Tensor
+
+from cascade_lab.errors import InputError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -19,6 +23,15 @@ def autocast(precision: Precision, device: torch.device | str) -> AbstractContex
     if precision == "float32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
+
+
+def check_finite(features: Sequence[Tensor]) -> None:
+    """Raise InputError where a feature is NaN or infinite: no detection would come of it, and no word."""
+    if not all(bool(feature.isfinite().all()) for feature in features):
+        raise InputError(
+            "the features of the network are not finite; the training has diverged or a half type overflows:"
+            " take an earlier checkpoint, or --precision float32"
+        )
 
 
 def loss_scaler(precision: Precision, device: torch.device | str) -> torch.amp.GradScaler:

@@ -7,6 +7,7 @@ import pytest
 
 from cascade_lab.datasets.order import (
     aspect_groups,
+    batches_of_one_size,
     derive_seed,
     grouped_order_of_step,
     order_of_step,
@@ -72,6 +73,14 @@ def test_the_batches_of_both_groups_are_mixed():
     kinds = ["".join("ab"[grouped_order_of_step(groups, 4, seed, s)[0] >= 40] for s in range(20))
              for seed in range(30)]  # fmt: skip
     assert len(set(kinds)) == 30 and all(sorted(kind) == ["a"] * 10 + ["b"] * 10 for kind in kinds)
+
+
+def test_batches_of_one_size_hold_every_picture_once_and_pad_none():
+    sizes = [(4, 6), (6, 4), (4, 6), (4, 6), (6, 4), (5, 5)]
+    batches = batches_of_one_size(sizes, 2)
+    assert batches == [[0, 2], [1, 4], [3], [5]]  # by their first pictures
+    assert batches_of_one_size([(8, 8)] * 5, 2) == [[0, 1], [2, 3], [4]]
+    assert batches_of_one_size([], 2) == []
 
 
 def test_an_empty_set_is_refused():

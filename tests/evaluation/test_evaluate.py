@@ -11,9 +11,11 @@ from PIL import Image
 
 from cascade_lab import evaluate as command
 from cascade_lab.augmented import AugmentedTest, read_out, see
+from cascade_lab.datasets.shapes import ShapesConfig, draw_scene, to_coco
 from cascade_lab.detector import Detector
 from cascade_lab.errors import InputError
 from cascade_lab.evaluation.per_stage import stage_modes
+from cascade_lab.learn.course import course_run
 from cascade_lab.recipes import nano
 from cascade_lab.runs import Run
 from cascade_lab.structures import ImageBatch, Instances
@@ -58,7 +60,7 @@ def test_every_stage_from_one_pass(run, capsys):
     for kind in ("bbox", "segm"):
         found = {mode: both[kind]["AP"] for mode, both in results["stages"].items()}
         assert found == pytest.approx({"1": 70, "2": 90, "3": 100, "1~2": 90, "1~3": 100})
-    assert run.detector.calls == 2  # three pictures in batches of two, five ways to read them
+    assert run.detector.calls == 3  # three pictures of three sizes, five ways to read them
     assert {name: c["objects"] for name, c in results["per_class"].items()} == {"bolt": 3, "nut": 3}
     printed = capsys.readouterr().out
     assert "1~3" in printed and "AP75 +0.0" in printed and "bolt" in printed
@@ -104,9 +106,9 @@ def test_views_and_soft_nms_are_options(run, monkeypatch, capsys):
 
     gray = [torch.full((3, h, w), 90, dtype=torch.uint8) for h, w in SIZES]
     half = [torch.full((3, h // 2, w // 2), 90, dtype=torch.uint8) for h, w in SIZES]
-    scaled = [ImageBatch.collate(images[:2], SIZES[:2]) for images in (gray, half)]
+    scaled = [ImageBatch.collate(images[1:2], SIZES[1:2]) for images in (gray, half)]
     sight = see(detector, scaled, flip=True)
-    full = read_out(detector, sight, (0, 1, 2))[1]
+    (full,) = read_out(detector, sight, (0, 1, 2))
     assert full.scores is not None and len(full) > 5
     mine = [d["score"] for d in written if d["image_id"] == 41]
     assert mine == pytest.approx(full.scores.tolist(), abs=1e-5)
@@ -114,6 +116,26 @@ def test_views_and_soft_nms_are_options(run, monkeypatch, capsys):
     for (mode, found), voters in zip(modes, [(0,), (1,), (2,), (0, 1), (0, 1, 2)], strict=True):
         for a, b in zip(found, read_out(detector, sight, voters), strict=True):
             assert torch.equal(a.boxes, b.boxes), mode
+
+
+def test_what_is_found_does_not_depend_on_the_batch(tmp_path):
+    """Padded to a larger neighbour, a picture gets other scores than alone, by some hundredths."""
+    sizes = (128, 96, 160, 96)
+    scenes = [draw_scene(ShapesConfig(size=s), np.random.default_rng(n)) for n, s in enumerate(sizes)]
+    (tmp_path / "images/val").mkdir(parents=True)
+    (tmp_path / "annotations").mkdir()
+    for number, scene in enumerate(scenes):
+        Image.fromarray(scene.pixels).save(tmp_path / f"images/val/{number:06d}.png")
+    (tmp_path / "annotations/instances_val.json").write_text(json.dumps(to_coco(scenes)))
+    found = []
+    for batch_size in (1, 4):
+        command.evaluate(replace(course_run(), path=tmp_path), tmp_path, batch_size=batch_size)
+        rows = json.loads((tmp_path / "detections_bbox.json").read_text())
+        found.append(sorted(rows, key=lambda row: (row["image_id"], -row["score"])))
+    one, four = found
+    assert {row["image_id"] for row in one} == {1, 2, 3, 4}
+    assert [row["image_id"] for row in one] == [row["image_id"] for row in four]
+    assert [row["score"] for row in one] == pytest.approx([row["score"] for row in four], abs=1e-4)
 
 
 def test_without_options_the_plain_pass_is_recorded(run):
@@ -159,6 +181,18 @@ def test_nan_leaves_nothing_behind(run):
     with pytest.raises(InputError, match="image id 40.*not finite"):
         command.evaluate(run)
     assert not list(run.path.iterdir())
+
+
+@pytest.mark.parametrize("tta", [AugmentedTest(), AugmentedTest(flip=True)])
+def test_a_backbone_that_overflows_is_not_one_that_finds_nothing(run, tta):
+    """NaN passes no threshold: without a check AP would be 0, and nobody would know why."""
+    torch.manual_seed(0)
+    detector = Detector(replace(run.recipe.detector, num_classes=2)).eval()
+    for parameter in detector.neck.parameters():
+        torch.nn.init.constant_(parameter, 1e38)
+    with pytest.raises(InputError, match="not finite.*earlier checkpoint, or --precision float32"):
+        command.evaluate(replace(run, detector=detector), tta=tta)
+    assert not list(run.path.glob("*.json"))
 
 
 def test_command_line(run, monkeypatch):
