@@ -238,7 +238,7 @@ def train_loop(
             if not finite and overflowed(scaler, metrics["loss"]):
                 log.say(f"skipped step {done}: float16 overflowed; loss scale now {scaler.get_scale():g}")
             elif not finite:
-                pictures = ", ".join(str(image_ids[index]) for index in batch.indices)
+                pictures = ", ".join(str(image_ids[index]) for index in distributed.from_all(batch.indices))
                 failures.append(f"{done} (pictures {pictures})")
                 log.say(f"skipped step {failures[-1]}: its gradients are not finite")
             if len(failures) == MAX_FAILURES:

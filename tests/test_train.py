@@ -21,6 +21,7 @@ from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.errors import InputError
 from cascade_lab.recipes import nano
 from cascade_lab.targets.sampler import random_choice
+from tests.processes import run_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "reliability" / "stand_in.py")))
@@ -119,6 +120,22 @@ def test_a_step_that_is_not_finite_changes_no_bit_and_names_its_pictures(tmp_pat
     assert line["skipped"] == 1
     assert line["loss"] is None
     assert "NaN" not in (run / "metrics.jsonl").read_text()
+
+
+def test_the_pictures_of_every_process_are_named(tmp_path):
+    """The main process talks, and the picture at fault may be another one's."""
+    said, _ = run_together(
+        """
+        from dataclasses import replace
+        from pathlib import Path
+        from tests.reliability.stand_in import batches, train
+        own = batches(3, poisoned=(1,) if d.rank() else ())
+        numbers = [2 * d.rank(), 2 * d.rank() + 1]
+        train(Path(sys.argv[1]), 3, lambda first: (replace(batch, indices=numbers) for batch in own(first)))
+        """,
+        str(tmp_path / "run"),
+    )
+    assert "skipped step 2 (pictures 1000, 1001, 1002, 1003)" in said
 
 
 def test_training_goes_on_after_two_bad_steps(tmp_path):

@@ -15,10 +15,10 @@ of processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -113,6 +113,15 @@ def from_main(decide: Callable[[], Value]) -> Value:
     if _in_group():
         dist.broadcast_object_list(decided, src=0)
     return decided[0]  # type: ignore[return-value]
+
+
+def from_all(values: Sequence[Value]) -> list[Value]:
+    """Return the values of every process, one process after the other, in all of them."""
+    parts: list[Any] = [list(values)]
+    if _in_group():
+        parts = [None] * world_size()
+        dist.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
 
 
 def all_reduce_sum(value: Tensor) -> Tensor:

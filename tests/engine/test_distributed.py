@@ -24,6 +24,7 @@ def test_alone_everything_is_the_identity():
     assert distributed.wrap(module) is module
     assert distributed.share(7) == 7
     assert distributed.from_main(lambda: "decided") == "decided"
+    assert distributed.from_all([3, 4]) == [3, 4]
     with distributed.averaging(module, now=False):
         distributed.barrier()
     distributed.cleanup()
@@ -41,6 +42,7 @@ def test_two_processes():
         assert global_mean(value).item() == 1.5
         assert d.any_process(r == 1) and not d.any_process(False)
         assert d.from_main(lambda: ("decided by", d.rank())) == ("decided by", 0)
+        assert d.from_all([r, 10 + r]) == [0, 10, 1, 11]
         assert d.share(6) == 3
         model = nn.Linear(1, 1, bias=False).to(device)
         wrapped = d.wrap(model)
