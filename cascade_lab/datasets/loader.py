@@ -150,10 +150,18 @@ def _load_all(load: Callable[[Any], Any], keys: Sequence[Any], workers: int, see
         _Loads(load), batch_size=None, sampler=keys, num_workers=workers, collate_fn=_as_is,
         worker_init_fn=_start_worker, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    for loaded in loader:
-        if isinstance(loaded, InputError):
-            raise loaded
-        yield loaded
+    try:
+        for loaded in loader:
+            if isinstance(loaded, InputError):
+                raise loaded
+            yield loaded
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):  # so PyTorch says that one was killed
+            raise
+        raise InputError(
+            f"data.workers: a worker was ended from outside ({error}); memory or shared memory (/dev/shm) may"
+            " have run out: free some, or take fewer --data.workers"
+        ) from error
 
 
 def _as_is(loaded: Any) -> Any:

@@ -1,6 +1,7 @@
 """Batches depend on seed, step and position, and on nothing else."""
 
 import multiprocessing
+import os
 import signal
 from dataclasses import replace
 
@@ -79,6 +80,16 @@ def test_workers_may_be_started_afresh(dataset, config):
         assert next(evaluation_batches(dataset, helped))[0] == shown
     finally:
         multiprocessing.set_start_method(before, force=True)
+
+
+def _die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_the_system_kills_is_one_line(config):
+    """As it does when memory runs out."""
+    with pytest.raises(InputError, match=r"data\.workers: a worker was ended .*: free some, or take fewer"):
+        list(_load_all(_die, range(3), workers=1, seed=0))
 
 
 def test_processes_share_a_batch(dataset, config):
