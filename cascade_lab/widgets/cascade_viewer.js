@@ -3,7 +3,6 @@
 // for the model. Everything is drawn from arrays that came once, so dragging asks the kernel for nothing.
 
 const STEP = 0.05; // of a stage, per arrow key
-const MOVE_MS = 1000, HOLD_MS = 600, JUMP_MS = 1300; // playing: move, rest; with reduced motion: jump
 const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the network's grid
 const MOST_LABELS = 14; // more than this on the picture and nobody can read any
 const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
@@ -196,26 +195,27 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   const view = () => views[get("picture")];
   const position = () => clamp(get("position"), 0, view().stages);
-  let hovered = -1, playing = 0, shown = [], panelKey = "";
+  let hovered = -1, shown = [], panelKey = "";
 
   const moveTo = (value) => put({ position: Math.round(clamp(value, 0, view().stages) * 1000) / 1000 });
+  const goTo = (value) => { play.pause(); moveTo(value); }; // by hand
   const select = (box) => put({ selected: box });
 
   // ---- elements, top to bottom
   const source = make("span", { class: "cl-source" });
-  const pictures = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" });
+  const pictures = pictureButtons(views, (index) => { play.pause(); put({ picture: index, selected: -1 }); }, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const stageBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });
-  const playButton = make("button", { type: "button", class: "cl-play", onclick: () => (playing ? pause() : play()) });
+  const play = player("Play from the proposals through all stages", { place: position, last: () => view().stages, moveTo });
   const slider = make("input", {
     type: "range", min: 0, step: STEP, class: "cl-slider", "aria-label": "Stage",
-    oninput: () => { pause(); moveTo(Number(slider.value)); },
+    oninput: () => goTo(Number(slider.value)),
   });
   const ticks = make("div", { class: "cv-ticks" });
   const checkbox = (name, text, ...more) => {
     const input = make("input", { type: "checkbox", onchange: () => put({ [name]: input.checked }) });
-    return [input, make("label", { class: "cv-check" }, input, text, ...more)];
+    return [input, make("label", {}, input, text, ...more)];
   };
   const [masks, masksLabel] = checkbox("show_masks", "masks");
   const [targets, targetsLabel] = checkbox("show_targets", "ground truth", swatch({ color: "#fff", dash: [] }));
@@ -232,45 +232,25 @@ function render({ model, el }) {
   const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => walk(step) }, text);
   const story = make("div", { class: "cv-story" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control, ", key("←"), key("→"), " move the boxes (on slider and picture)"),
-    make("li", {}, key("0"), " proposals, ", key("1"), " … stage 1 …, ", key("Page ↑"), key("Page ↓"), " one stage, ", key("Space"), " play (on slider and picture)"),
-    make("li", {}, key("N"), key("P"), " or ", key("↓"), key("↑"), " on the picture: next or previous box, ", key("Esc"), " no box"),
-    make("li", {}, key("M"), " masks, ", key("G"), " ground truth, ", key("U"), " who is positive")));
-  const root = make("section", { class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" }, pictures, source),
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control, ", keycap("←"), keycap("→"), " move the boxes (on slider and picture)"],
+    [keycap("0"), " proposals, ", keycap("1"), " … stage 1 …, ", keycap("Page ↑"), keycap("Page ↓"), " one stage, ", keycap("Space"), " play (on slider and picture)"],
+    [keycap("N"), keycap("P"), " or ", keycap("↓"), keycap("↑"), " on the picture: next or previous box, ", keycap("Esc"), " no box"],
+    [keycap("M"), " masks, ", keycap("G"), " ground truth, ", keycap("U"), " who is positive"]);
+  const root = make("section", { class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: keyListener(actionOf) },
+    make("div", { class: "cl-head" }, pictures.row, source),
     make("div", { class: "cl-body" },
-      make("div", { class: "cv-left" }, stageBox, status,
-        make("div", { class: "cv-transport" }, playButton, make("div", { class: "cv-track" }, slider, ticks)),
+      make("div", {}, stageBox, status,
+        make("div", { class: "cl-transport" }, play.button, make("div", { class: "cl-track" }, slider, ticks)),
         make("div", { class: "cl-tools" }, masksLabel, targetsLabel, positivesLabel,
           make("label", {}, "class ", classes),
-          make("label", { class: "cv-least" }, "final score ≥ ", threshold, thresholdValue)), help),
-      make("div", { class: "cv-panel" }, summary, rows,
-        make("p", { class: "cl-hint cv-lines" }, "Dotted line: the mean. Solid line: from here on, the stage that these boxes enter calls them positive."),
+          make("label", {}, "final score ≥ ", threshold, thresholdValue)), help),
+      make("div", {}, summary, rows,
+        make("p", { class: "cl-hint" }, "Dotted line: the mean IoU. Solid line: from this IoU on, a box is a positive for the stage that it enters next."),
         make("div", { class: "cv-choose" }, make("h3", {}, "Follow one box"),
           arrow("‹", "Previous box", -1), chooser, arrow("›", "Next box", 1)), story)), live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
-
-  // ---- pictures: decoded from their bytes once
-  const bitmaps = views.map(() => null);
-  views.forEach(async (one, index) => {
-    bitmaps[index] = await decodePicture(one.picture);
-    const thumbnail = pictures.children[index]?.querySelector("canvas");
-    thumbnail?.getContext("2d").drawImage(bitmaps[index], 0, 0, thumbnail.width, thumbnail.height);
-    schedule();
-  });
-  if (views.length > 1) {
-    views.forEach((one, index) => {
-      const thumbnail = document.createElement("canvas");
-      Object.assign(thumbnail, { height: 96, width: Math.round((96 * one.size[1]) / one.size[0]) });
-      pictures.append(make("button", {
-        type: "button", class: "cl-thumbnail", "aria-label": one.name,
-        onclick: () => { pause(); put({ picture: index, selected: -1 }); },
-      }, thumbnail, make("span", {}, one.name)));
-    });
-  }
 
   // ---- what is shown
   function updateShown() {
@@ -311,60 +291,25 @@ function render({ model, el }) {
   }
 
   // ---- keyboard
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onPicture = event.target === canvas, moves = onPicture || event.target === slider;
-    const at = position(), stage = event.key.length === 1 ? "0123456789".indexOf(event.key) : -1;
-    const act =
-      stage >= 0 && stage <= view().stages ? () => moveTo(stage)
-      : event.key === "m" || event.key === "M" ? () => put({ show_masks: !get("show_masks") })
-      : event.key === "g" || event.key === "G" ? () => put({ show_targets: !get("show_targets") })
-      : event.key === "u" || event.key === "U" ? () => put({ show_positives: !get("show_positives") })
-      : event.key === "n" || event.key === "N" || (onPicture && event.key === "ArrowDown") ? () => walk(1)
-      : event.key === "p" || event.key === "P" || (onPicture && event.key === "ArrowUp") ? () => walk(-1)
-      : event.key === "Escape" && get("selected") >= 0 ? () => select(-1)
+  function actionOf({ key, target }) {
+    const onPicture = target === canvas, moves = onPicture || target === slider;
+    const at = position(), stage = key.length === 1 ? "0123456789".indexOf(key) : -1, letter = key.toLowerCase();
+    return stage >= 0 && stage <= view().stages ? () => goTo(stage)
+      : letter === "m" ? () => put({ show_masks: !get("show_masks") })
+      : letter === "g" ? () => put({ show_targets: !get("show_targets") })
+      : letter === "u" ? () => put({ show_positives: !get("show_positives") })
+      : letter === "n" || (onPicture && key === "ArrowDown") ? () => walk(1)
+      : letter === "p" || (onPicture && key === "ArrowUp") ? () => walk(-1)
+      : key === "Escape" && get("selected") >= 0 ? () => select(-1)
       : !moves ? null
-      : event.key === " " ? () => (playing ? pause() : play())
-      : event.key === "PageUp" ? () => moveTo(Math.floor(at + 1))
-      : event.key === "PageDown" ? () => moveTo(Math.ceil(at - 1))
+      : key === " " ? play.toggle
+      : key === "PageUp" ? () => goTo(Math.floor(at + 1))
+      : key === "PageDown" ? () => goTo(Math.ceil(at - 1))
       : !onPicture ? null
-      : event.key === "ArrowRight" ? () => moveTo(at + STEP)
-      : event.key === "ArrowLeft" ? () => moveTo(at - STEP)
-      : event.key === "Home" ? () => moveTo(0)
-      : event.key === "End" ? () => moveTo(view().stages) : null;
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    if (event.key !== " " && (moves || stage >= 0)) pause();
-    act();
-  }
-
-  // ---- playing
-  function play() {
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const from = position() >= view().stages ? 0 : position(), low = Math.floor(from), x = from - low;
-    if (still) {
-      const jump = (next) => { moveTo(next); playing = next < view().stages ? setTimeout(() => jump(next + 1), JUMP_MS) : 0; };
-      playing = 1; // the first jump sets the timer
-      return jump(from === position() ? low + 1 : 0);
-    }
-    const begin = performance.now() - MOVE_MS * (0.5 - Math.sin(Math.asin(1 - 2 * x) / 3)); // inverse of the easing
-    const run = (now) => {
-      const passed = Math.max(now - begin, 0), done = Math.floor(passed / (MOVE_MS + HOLD_MS));
-      const t = Math.min((passed - done * (MOVE_MS + HOLD_MS)) / MOVE_MS, 1);
-      const next = low + done + t * t * (3 - 2 * t);
-      moveTo(next);
-      playing = next < view().stages ? requestAnimationFrame(run) : 0;
-      schedule();
-    };
-    playing = requestAnimationFrame(run);
-  }
-
-  function pause() {
-    cancelAnimationFrame(playing);
-    clearTimeout(playing);
-    playing = 0;
-    schedule();
+      : key === "ArrowRight" ? () => goTo(at + STEP)
+      : key === "ArrowLeft" ? () => goTo(at - STEP)
+      : key === "Home" ? () => goTo(0)
+      : key === "End" ? () => goTo(view().stages) : null;
   }
 
   // ---- painting
@@ -377,7 +322,7 @@ function render({ model, el }) {
   }
 
   function paintCanvas() {
-    const one = view(), at = position(), bitmap = bitmaps[get("picture")];
+    const one = view(), at = position(), bitmap = pictures.bitmaps[get("picture")];
     const { context, width, height, dense, scale } = fitCanvas(canvas, stageBox, one.size);
     if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
 
@@ -431,8 +376,6 @@ function render({ model, el }) {
     root.style.setProperty("--stage", style.color);
     status.replaceChildren(make("strong", {}, place(one, at)), make("span", {}, `${shown.length} of ${one.count} boxes shown` + positiveWords(one, at)),
       make("span", {}, Number.isFinite(now) ? `mean IoU ${two(now)}` : "IoU unknown"));
-    playButton.textContent = playing ? "❚❚" : "▶";
-    playButton.setAttribute("aria-label", playing ? "Pause" : `Play from proposals to stage ${one.stages}`);
     masks.checked = get("show_masks");
     masks.disabled = !one.mask_size[0];
     positives.checked = get("show_positives");
@@ -442,7 +385,7 @@ function render({ model, el }) {
     threshold.value = get("threshold");
     thresholdValue.textContent = two(get("threshold"));
     source.textContent = one.source;
-    [...pictures.children].forEach((button, index) => button.setAttribute("aria-pressed", index === get("picture")));
+    pictures.mark(get("picture"));
     [...rows.children].forEach((row, k) => row.classList.toggle("cv-now", k === at));
     [...ticks.children].forEach((tick, k) => tick.setAttribute("aria-current", k === at ? "step" : "false"));
     const nowRow = story.querySelector(".cv-between");
@@ -479,7 +422,7 @@ function render({ model, el }) {
     ticks.replaceChildren(...one.styles.map((style, k) => make("button", {
       type: "button", style: `--at: ${k / one.stages}`, class: k === 0 ? "cv-first" : k === one.stages ? "cv-last" : "",
       "aria-label": k ? `Go to stage ${k}` : "Go to proposals", title: k ? `trained with boxes of IoU ${one.thresholds[k - 1]} or more as positives` : "what the RPN proposed",
-      onclick: () => { pause(); moveTo(k); },
+      onclick: () => goTo(k),
     }, swatch(style), make("span", {}, style.name))));
   }
 
@@ -513,7 +456,7 @@ function render({ model, el }) {
 
   schedule();
   return () => {
-    pause();
+    play.pause();
     stop();
   };
 }

@@ -225,7 +225,7 @@ function render({ model, el }) {
     [keycap("Page ↑"), keycap("Page ↓"), " previous or next point, ", keycap("Home"), keycap("End"), " first or last step"],
     [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the maps: the thread of the neighbouring output; or click one"],
     [keycap("G"), " other group, ", keycap("B"), " forward or backward"]);
-  const root = make("section", { class: "cascade-lab kernel-stepper", "aria-label": "Kernel stepper", onkeydown: onKey },
+  const root = make("section", { class: "cascade-lab kernel-stepper", "aria-label": "Kernel stepper", onkeydown: keyListener(actionOf) },
     make("div", { class: "ks-head" }, make("span", { class: "ks-passes", role: "group", "aria-label": "Kernel" }, forward, backward), group, who),
     make("div", { class: "cl-body" },
       make("div", { class: "ks-left" }, box, legend,
@@ -249,12 +249,10 @@ function render({ model, el }) {
   }
 
   // ---- keyboard
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const [row, column, own] = place(trace, get("thread"));
-    const onMaps = event.target === canvas, moves = onMaps || event.target === slider, name = event.key.toLowerCase();
-    const act =
-      name === "n" ? () => goTo(step() + 1)
+  function actionOf({ key, target }) {
+    const [row, column, own] = place(trace, get("thread")), name = key.toLowerCase();
+    const onMaps = target === canvas, moves = onMaps || target === slider;
+    return name === "n" ? () => goTo(step() + 1)
       : name === "p" ? () => goTo(step() - 1)
       : name === "g" ? nextGroup
       : name === "b" ? () => setPass(!get("backward"))
@@ -268,10 +266,6 @@ function render({ model, el }) {
       : name === "arrowright" ? () => choose(row, column + 1, own)
       : name === "arrowup" ? () => choose(row - 1, column, own)
       : name === "arrowdown" ? () => choose(row + 1, column, own) : null;
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
   }
 
   // ---- painting

@@ -27,7 +27,7 @@ function mean(values) {
 // ---------------------------------------------------------------- elements
 
 function make(tag, attributes = {}, ...children) {
-  const svg = ["svg", "line", "rect", "text"].includes(tag);
+  const svg = ["svg", "line", "rect"].includes(tag);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -56,6 +56,76 @@ function keyboardHelp(...lines) {
 function fillOptions(select, options, value) {
   select.replaceChildren(...options.map(([name, text]) => make("option", { value: name }, text)));
   select.value = value;
+}
+
+// Buttons to choose one of several pictures, each with a small copy of it; ``bitmaps`` fills as they are decoded.
+function pictureButtons(views, choose, decoded) {
+  const bitmaps = views.map(() => null);
+  const buttons = views.map(({ name, picture, size: [rows, columns] }, index) => {
+    const thumbnail = make("canvas", { height: 96, width: Math.round((96 * columns) / rows) });
+    decodePicture(picture).then((bitmap) => {
+      bitmaps[index] = bitmap;
+      thumbnail.getContext("2d").drawImage(bitmap, 0, 0, thumbnail.width, thumbnail.height);
+      decoded();
+    });
+    return make("button", { type: "button", class: "cl-thumbnail", onclick: () => choose(index) }, thumbnail, make("span", {}, name));
+  });
+  const row = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" }, ...(buttons.length > 1 ? buttons : []));
+  const mark = (chosen) => buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === chosen));
+  return { row, bitmaps, mark };
+}
+
+// ---------------------------------------------------------------- keys and playing
+
+// A listener for keydown: ``find`` says what a key does, if anything. Such a key is kept from the notebook.
+function keyListener(find) {
+  return (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const act = find(event);
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  };
+}
+
+// A button that plays: from ``place()`` to every whole number up to ``last()``, with a rest at each, and at the end
+// from 0 again. It jumps where the reader wants little motion, or where ``moveMs`` is 0.
+function player(words, { place, last, moveTo, moveMs = 1000, restMs = 600 }) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const button = make("button", { type: "button", class: "cl-play", onclick: toggle });
+  let playing = false, frame = 0, timer = 0;
+
+  function show(now) {
+    playing = now;
+    button.textContent = playing ? "❚❚" : "▶";
+    button.setAttribute("aria-label", playing ? "Pause" : words);
+  }
+  function goOn(from) {
+    const to = Math.floor(from) + 1, begin = performance.now(), glides = moveMs > 0 && !still.matches;
+    const step = () => {
+      const t = glides ? clamp((performance.now() - begin) / (moveMs * (to - from)), 0, 1) : 1;
+      moveTo(from + (to - from) * t * t * (3 - 2 * t)); // it starts and ends gently
+      if (t < 1) frame = requestAnimationFrame(step);
+      else if (to < last()) timer = setTimeout(() => goOn(to), glides ? restMs : moveMs + restMs);
+      else pause();
+    };
+    step();
+  }
+  function toggle() {
+    if (playing) return pause();
+    show(true);
+    if (place() < last()) return goOn(place());
+    moveTo(0);
+    timer = setTimeout(() => goOn(0), restMs);
+  }
+  function pause() {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
+    show(false);
+  }
+  show(false);
+  return { button, toggle, pause };
 }
 
 // ---------------------------------------------------------------- from the model to the screen

@@ -2,7 +2,6 @@
 // The rule of the paste is that of ops/masks.py: every pixel centre looks up its place in the grid.
 
 const STEP = 0.05; // of the way, per arrow key
-const MOVE_MS = 1100, HOLD_MS = 500, JUMP_MS = 1300; // playing: move, rest; with reduced motion: jump
 const PLACES = ["the grid itself", "stretched over the box", "one answer a pixel"];
 const TRAITS = ["picture", "detection", "position", "threshold", "votes", "average", "row", "column", "show_target"];
 
@@ -164,9 +163,9 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   const view = () => views[get("picture")];
   const state = () => ({ detection: get("detection"), votes: get("votes"), average: get("average"), threshold: get("threshold") });
-  let playing = 0;
 
-  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, 2) * 1000) / 1000 });
+  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, PLACES.length - 1) * 1000) / 1000 });
+  const goTo = (value) => { play.pause(); moveTo(value); }; // by hand
   const choose = (detection) => put({ detection: (detection + view().count) % view().count });
   const point = (row, column) => put({ row: clamp(row, 0, view().side - 1), column: clamp(column, 0, view().side - 1) });
 
@@ -176,18 +175,16 @@ function render({ model, el }) {
   }
 
   // ---- elements, top to bottom
-  const pictures = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" });
+  const pictures = pictureButtons(views, (index) => { play.pause(); put({ picture: index, detection: 0 }); }, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });
-  const playButton = make("button", { type: "button", class: "cl-play", onclick: () => (playing ? pause() : play()) });
+  const play = player("Play from the grid to the picture", { place: () => get("position"), last: () => PLACES.length - 1, moveTo });
   const slider = make("input", {
-    type: "range", min: 0, max: 2, step: STEP, class: "cl-slider", "aria-label": "From grid to pixels",
-    oninput: () => { pause(); moveTo(Number(slider.value)); },
+    type: "range", min: 0, max: PLACES.length - 1, step: STEP, class: "cl-slider", "aria-label": "From grid to pixels",
+    oninput: () => goTo(Number(slider.value)),
   });
-  const ticks = make("div", { class: "mv-ticks" }, ...PLACES.map((name, k) => make("button", {
-    type: "button", onclick: () => { pause(); moveTo(k); },
-  }, name)));
+  const ticks = make("div", { class: "mv-ticks" }, ...PLACES.map((name, k) => make("button", { type: "button", onclick: () => goTo(k) }, name)));
   const threshold = make("input", {
     type: "range", min: 0, max: 1, step: 0.01, class: "mv-threshold", "aria-label": "Threshold",
     oninput: () => put({ threshold: Number(threshold.value) }),
@@ -201,17 +198,16 @@ function render({ model, el }) {
   const caption = make("p", { class: "cl-headline" });
   const table = make("div", { class: "cl-scroll" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control; on the slider ", key("←"), key("→"), " move between grid and picture, ", key("Space"), " plays"),
-    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), " on the picture or on a grid: another cell"),
-    make("li", {}, key("N"), key("P"), " next or previous detection, ", key("1"), key("2"), key("3"), " give or take the vote of a stage, ", key("T"), " true outline")));
-  const root = make("section", { class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" }, pictures,
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control; on the slider ", keycap("←"), keycap("→"), " move between grid and picture, ", keycap("Space"), " plays"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the picture or on a grid: another cell"],
+    [keycap("N"), keycap("P"), " next or previous detection, ", keycap("1"), keycap("2"), keycap("3"), " give or take the vote of a stage, ", keycap("T"), " true outline"]);
+  const root = make("section", { class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: keyListener(actionOf) },
+    make("div", { class: "cl-head" }, pictures.row,
       make("div", { class: "mv-choose" }, arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
     make("div", { class: "cl-body" },
-      make("div", { class: "mv-left" }, pictureBox, status,
-        make("div", { class: "mv-transport" }, playButton, make("div", { class: "mv-track" }, slider, ticks)),
+      make("div", {}, pictureBox, status,
+        make("div", { class: "cl-transport" }, play.button, make("div", { class: "cl-track" }, slider, ticks)),
         make("div", { class: "cl-tools" },
           make("label", {}, "threshold ", threshold, thresholdValue),
           make("label", {}, "average of ", average),
@@ -229,23 +225,6 @@ function render({ model, el }) {
       make("span", {}, `+${most}`), make("span", {}, "mean"), make("span", { class: "cl-number" }, "0"),
       make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, #fff, ${one.high_color})` }), make("span", {}, "1"));
   }
-
-  // ---- pictures: decoded from their bytes once
-  const bitmaps = views.map(() => null);
-  views.forEach(async (one, index) => {
-    bitmaps[index] = await decodePicture(one.picture);
-    const thumbnail = pictures.children[index]?.querySelector("canvas");
-    thumbnail?.getContext("2d").drawImage(bitmaps[index], 0, 0, thumbnail.width, thumbnail.height);
-    schedule();
-  });
-  views.forEach((one, index) => {
-    const thumbnail = document.createElement("canvas");
-    Object.assign(thumbnail, { height: 96, width: Math.round((96 * one.size[1]) / one.size[0]) });
-    pictures.append(make("button", {
-      type: "button", class: "cl-thumbnail", "aria-label": one.name,
-      onclick: () => { pause(); put({ picture: index, detection: 0 }); },
-    }, thumbnail, make("span", {}, one.name)));
-  });
 
   // ---- one tile a stage and one for the mean; their canvases live as long as the stages do
   let tileKey = "", tileCanvases = [];
@@ -272,54 +251,21 @@ function render({ model, el }) {
   }
 
   // ---- keyboard
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onGrid = event.target === canvas || event.target.classList.contains("mv-tile");
-    const stage = event.key.length === 1 ? "0123456789".indexOf(event.key) : -1, letter = event.key.toLowerCase();
-    const act =
-      view().stages.includes(stage) ? () => vote(stage)
+  function actionOf({ key, target }) {
+    const onGrid = target === canvas || tileCanvases.includes(target);
+    const stage = key.length === 1 ? "0123456789".indexOf(key) : -1, letter = key.toLowerCase();
+    return view().stages.includes(stage) ? () => vote(stage)
       : letter === "n" ? () => choose(get("detection") + 1)
       : letter === "p" ? () => choose(get("detection") - 1)
       : letter === "t" ? () => put({ show_target: !get("show_target") })
-      : event.key === " " && (event.target === canvas || event.target === slider) ? () => (playing ? pause() : play())
+      : key === " " && (target === canvas || target === slider) ? play.toggle
       : !onGrid ? null
-      : event.key === "ArrowRight" ? () => point(get("row"), get("column") + 1)
-      : event.key === "ArrowLeft" ? () => point(get("row"), get("column") - 1)
-      : event.key === "ArrowDown" ? () => point(get("row") + 1, get("column"))
-      : event.key === "ArrowUp" ? () => point(get("row") - 1, get("column"))
-      : event.key === "Home" ? () => moveTo(0)
-      : event.key === "End" ? () => moveTo(2) : null;
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
-  }
-
-  // ---- playing
-  function play() {
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const from = get("position") >= 2 ? 0 : get("position"), low = Math.floor(from);
-    if (still) {
-      const jump = (next) => { moveTo(next); playing = next < 2 ? setTimeout(() => jump(next + 1), JUMP_MS) : 0; };
-      playing = 1; // the first jump sets the timer
-      return jump(from === get("position") ? low + 1 : 0);
-    }
-    const begin = performance.now() - (from - low) * MOVE_MS;
-    const run = (now) => {
-      const passed = Math.max(now - begin, 0), done = Math.floor(passed / (MOVE_MS + HOLD_MS));
-      const next = low + done + Math.min((passed - done * (MOVE_MS + HOLD_MS)) / MOVE_MS, 1);
-      moveTo(next);
-      playing = next < 2 ? requestAnimationFrame(run) : 0;
-      schedule();
-    };
-    playing = requestAnimationFrame(run);
-  }
-
-  function pause() {
-    cancelAnimationFrame(playing);
-    clearTimeout(playing);
-    playing = 0;
-    schedule();
+      : key === "ArrowRight" ? () => point(get("row"), get("column") + 1)
+      : key === "ArrowLeft" ? () => point(get("row"), get("column") - 1)
+      : key === "ArrowDown" ? () => point(get("row") + 1, get("column"))
+      : key === "ArrowUp" ? () => point(get("row") - 1, get("column"))
+      : key === "Home" ? () => goTo(0)
+      : key === "End" ? () => goTo(PLACES.length - 1) : null;
   }
 
   // ---- painting
@@ -334,7 +280,7 @@ function render({ model, el }) {
   }
 
   function paintCanvas() {
-    const one = view(), now = state(), at = get("position"), bitmap = bitmaps[get("picture")];
+    const one = view(), now = state(), at = get("position"), bitmap = pictures.bitmaps[get("picture")];
     const { context, width, height, scale } = fitCanvas(canvas, pictureBox, one.size);
     if (bitmap) context.drawImage(scaledPicture(one, bitmap, canvas), 0, 0, width, height);
     const share = Math.min(at, 1), fade = Math.max(at - 1, 0);
@@ -420,8 +366,6 @@ function render({ model, el }) {
     slider.style.setProperty("--filled", `${50 * at}%`);
     root.style.setProperty("--stage", one.high_color);
     [...ticks.children].forEach((tick, k) => tick.setAttribute("aria-current", k === at ? "step" : "false"));
-    playButton.textContent = playing ? "❚❚" : "▶";
-    playButton.setAttribute("aria-label", playing ? "Pause" : "Play from the grid to the picture");
     threshold.value = now.threshold;
     thresholdValue.textContent = two(now.threshold);
     average.value = now.average;
@@ -429,7 +373,7 @@ function render({ model, el }) {
     target.disabled = one.targetIndex[now.detection] < 0;
     tiles.querySelectorAll("input").forEach((box) => { box.checked = now.votes.includes(Number(box.dataset.stage)); });
     tiles.lastElementChild.querySelector(".mv-name").textContent = `mean of ${now.average}`;
-    [...pictures.children].forEach((button, index) => button.setAttribute("aria-pressed", index === get("picture")));
+    pictures.mark(get("picture"));
     fillOptions(chooser, [...one.scores].map((score, i) => [i, `${i + 1} · ${className(one, i)} · ${two(score)}`]), now.detection);
     const spoken = `${name}, ${words[1]}, ${words[2]}`;
     if (live.textContent !== spoken) live.textContent = spoken;
@@ -451,7 +395,7 @@ function render({ model, el }) {
 
   schedule();
   return () => {
-    pause();
+    play.pause();
     stop();
   };
 }

@@ -207,7 +207,7 @@ def test_tab_reaches_every_control_in_reading_order(open_page, views):
         if reached[-1][0] == "" and reached[-1][1] == "Next box":
             break
     names = [name for _, name, _ in reached]
-    order = ["picture 1", "Play from proposals to stage 3", "Stage", "Go to proposals", "Go to stage 3"]
+    order = ["picture 1", "Play from the proposals", "Stage", "Go to proposals", "Go to stage 3"]
     order += ["masks", "Class", "Least final score", "Keyboard", "Previous box", "Box to follow", "Next box"]
     places = [next(i for i, name in enumerate(names) if name.strip().startswith(wanted)) for wanted in order]
     assert places == sorted(places)
