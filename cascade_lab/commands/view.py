@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from cascade_lab.datasets.catalog import load_dataset
 from cascade_lab.datasets.picture import read_picture
 from cascade_lab.errors import InputError
 from cascade_lab.overrides import override, split_named
 from cascade_lab.predict import check_pictures, detect
 from cascade_lab.runs import Run, load_run
+from cascade_lab.structures import Instances
 from cascade_lab.widgets.cascade_viewer import CascadeViewer
 from cascade_lab.widgets.stored_trace import View, save_views, view_from_trace
 
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         check_pictures(images, output.parent)
     run = load_run(named[0])
     if images:
-        views = [view_of_picture(run, path, options.most) for path in images]
+        views = [view_of(run, read_picture(path), None, path.stem, options.most) for path in images]
     else:
         views = views_of_validation(run, options.pictures, options.most)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -61,48 +64,25 @@ def main(arguments: Sequence[str]) -> int:
         CascadeViewer(views).to_html(output)
     else:
         save_views(output, views)
-    print(f"{len(views)} pictures -> {output}")
+    print(f"{len(views)} {'picture' if len(views) == 1 else 'pictures'} -> {output}")
     return 0
-
-
-def view_of_picture(run: Run, path: Path, most: int) -> View:
-    """Return what the viewer shows of one picture, without true objects."""
-    picture = read_picture(path)
-    found = detect(run, [picture])
-    return view_from_trace(
-        picture,
-        found.trace,
-        found.instances[0],
-        None,
-        run.classes,
-        name=path.stem,
-        source=_source(run),
-        most=most,
-    )
 
 
 def views_of_validation(run: Run, pictures: int, most: int) -> list[View]:
     """Return what the viewer shows of the validation pictures with the most objects."""
     dataset = load_dataset(run.recipe.data, run.recipe.data.val_split, training=False, classes=run.classes)
-    crowded = sorted(range(len(dataset)), key=lambda i: -len(dataset.targets(i).objects()))[:pictures]
+    fullest = sorted(range(len(dataset)), key=lambda i: -len(dataset.targets(i).objects()))[:pictures]
     views = []
-    for index in crowded:
+    for index in fullest:
         picture, targets = dataset[index]
-        found = detect(run, [picture])
-        views.append(
-            view_from_trace(
-                picture,
-                found.trace,
-                found.instances[0],
-                targets.objects(),
-                run.classes,
-                name=dataset.path(index).stem,
-                source=_source(run),
-                most=most,
-            )
-        )
+        views.append(view_of(run, picture, targets, dataset.path(index).stem, most))
     return views
 
 
-def _source(run: Run) -> str:
-    return f"{run.recipe.name}, step {run.step}, seed {run.recipe.seed}"
+def view_of(run: Run, picture: Tensor, targets: Instances | None, name: str, most: int) -> View:
+    """Return what the viewer shows of one picture (3, H, W); ``targets`` are its true objects, if known."""
+    found = detect(run, [picture])
+    source = f"recipe {run.recipe.name}, {run.step} training steps, seed {run.recipe.seed}"
+    return view_from_trace(
+        picture, found.trace, found.instances[0], targets, run.classes, name=name, source=source, most=most
+    )

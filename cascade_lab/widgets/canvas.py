@@ -14,6 +14,8 @@ import anywidget
 import numpy as np
 import traitlets
 
+from cascade_lab.viz.palette import LineLook
+
 _HERE = Path(__file__).parent
 _NUMBERS = count()
 PAGES = "CASCADE_LAB_PAGES"  # set to 1, viewers are shown as pieces of a page: for a site without kernels
@@ -61,6 +63,13 @@ class CanvasWidget(anywidget.AnyWidget):
         return super()._repr_mimebundle_(**kwargs)
 
 
+class Share(traitlets.Float):
+    """A trait from 0 to 1, such as a threshold of scores. Raises traitlets.TraitError for any other value."""
+
+    def validate(self, obj: Any, value: Any) -> float:
+        return within(str(self.name), super().validate(obj, value), 0.0, 1.0)
+
+
 def assets(name: str) -> tuple[str, str]:
     """Return (JavaScript, CSS) of the viewer ``name``: the shared kit, then the viewer's own file."""
     script, style = (
@@ -78,6 +87,12 @@ def float_bytes(values: np.ndarray) -> bytes:
 def integer_bytes(values: np.ndarray) -> bytes:
     """Return what ``integers()`` of kit.js reads: raw little-endian int32."""
     return np.ascontiguousarray(values, "<i4").tobytes()
+
+
+def stroke_values(look: LineLook) -> dict[str, Any]:
+    """Return a look as ``strokeBoxes()`` and ``swatch()`` of kit.js take it; dashes are in pixels."""
+    dashes = [] if look.style == "solid" else [length * look.width for length in look.style[1]]
+    return {"color": look.colour, "dash": dashes}
 
 
 def within(name: str, value: Any, low: Any, high: Any) -> Any:

@@ -6,7 +6,7 @@ const STEP = 0.05; // of a stage, per arrow key
 const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the network's grid
 const MOST_LABELS = 14; // more than this on the picture and nobody can read any
 const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
-const BINS = 20;
+const BINS = 20; // of the histograms
 const TRAITS = ["picture", "position", "threshold", "show_masks", "show_targets", "show_positives", "class_filter", "selected"];
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
@@ -79,20 +79,25 @@ function verdict(view, box) {
 
 // ---------------------------------------------------------------- elements
 
+// How many values lie in each twentieth from 0 to 1.
+function countBins(values) {
+  const counts = new Array(BINS).fill(0);
+  for (const value of values.filter(Number.isFinite)) counts[Math.min(Math.floor(value * BINS), BINS - 1)] += 1;
+  return counts;
+}
+
 // One stage's IoUs as a row of bars from 0 to 1, with a line at their mean and one at the next stage's threshold.
-function histogram(values, style, limit) {
-  const width = 150, height = 30, counts = new Array(BINS).fill(0);
-  const known = values.filter(Number.isFinite), average = mean(known);
-  for (const value of known) counts[Math.min(Math.floor(value * BINS), BINS - 1)] += 1;
-  const top = Math.max(1, ...counts), svg = make("svg", {
+function histogram(values, most, style, limit) {
+  const width = 150, height = 30, known = values.filter(Number.isFinite), average = mean(known);
+  const svg = make("svg", {
     viewBox: `0 0 ${width} ${height}`, class: "cv-histogram", role: "img",
     "aria-label": `${known.length} boxes, mean IoU ${two(average)}, ` +
       `${known.filter((value) => value >= 0.75).length} of them at 0.75 or more` +
       (limit === undefined ? "" : `, ${known.filter((value) => value >= limit).length} positive for the next stage, at ${two(limit)} or more`),
   });
   svg.append(make("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "cv-axis" }));
-  counts.forEach((count, bin) => {
-    const bar = count ? Math.max(2, (count / top) * (height - 4)) : 0;
+  countBins(known).forEach((count, bin) => {
+    const bar = count ? Math.max(2, (count / most) * (height - 4)) : 0;
     svg.append(make("rect", {
       x: (bin * width) / BINS + 0.5, width: width / BINS - 1, y: height - 1 - bar, height: bar, fill: style.color,
     }));
@@ -183,7 +188,7 @@ function drawTrailNames(context, view, box, scale) {
     context.arc(x, y2, 9, 0, 7);
     context.fill();
     context.fillStyle = view.styles[k].color;
-    context.fillText(view.styles[k].short, x, y2 + 0.5);
+    context.fillText(k || "P", x, y2 + 0.5);
   });
   context.textAlign = "start";
 }
@@ -403,10 +408,10 @@ function render({ model, el }) {
     if (next === panelKey) return;
     panelKey = next;
     const wholes = one.styles.map((_, k) => shown.map((box) => iouAt(one, box, k)));
-    const compared = wholes[0].filter(Number.isFinite).length;
+    const compared = wholes[0].filter(Number.isFinite).length, most = Math.max(...wholes.flatMap(countBins));
     summary.textContent = compared ? `IoU of ${compared} ${compared === 1 ? "box" : "boxes"} at every stage` : "IoU at every stage: unknown";
     rows.replaceChildren(...one.styles.map((style, k) => make("div", { class: "cv-row" },
-      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], style, one.thresholds[k]),
+      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], most, style, one.thresholds[k]),
       make("span", { class: "cl-number" }, two(mean(wholes[k]))))),
       make("div", { class: "cv-row cv-scale", "aria-hidden": "true" }, make("span", {}),
         make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cl-number" }, "mean")));
@@ -428,7 +433,7 @@ function render({ model, el }) {
 
   function paintStory(one, chosen) {
     if (chosen < 0 || !shown.includes(chosen)) {
-      const why = chosen < 0 ? "Click a box in the picture, or press N, to follow it through the stages." : "The box you follow is hidden by the filters.";
+      const why = chosen < 0 ? "Press ▶ to watch the boxes go through the stages. Click a box, or press N, to follow that one." : "The box you follow is hidden by the filters.";
       story.replaceChildren(make("p", { class: "cl-hint" }, why));
       live.textContent = chosen < 0 ? "" : why;
       return;

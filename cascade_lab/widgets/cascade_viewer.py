@@ -8,9 +8,17 @@ from typing import Any
 import traitlets
 
 from cascade_lab.errors import InputError
-from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
-from cascade_lab.widgets.stage_figure import style_values
-from cascade_lab.widgets.stage_text import describe_box
+from cascade_lab.widgets.canvas import (
+    CanvasWidget,
+    Share,
+    assets,
+    float_bytes,
+    integer_bytes,
+    stroke_values,
+    within,
+)
+from cascade_lab.widgets.stage_figure import stage_looks
+from cascade_lab.widgets.stage_text import describe_box, stage_names
 from cascade_lab.widgets.stored_trace import View
 
 
@@ -31,7 +39,7 @@ class CascadeViewer(CanvasWidget):
     _views = traitlets.List().tag(sync=True)
     picture = traitlets.Int(0).tag(sync=True)
     position = traitlets.Float(0.0).tag(sync=True)
-    threshold = traitlets.Float(0.3).tag(sync=True)
+    threshold = Share(0.3).tag(sync=True)
     show_masks = traitlets.Bool(True).tag(sync=True)
     show_targets = traitlets.Bool(True).tag(sync=True)
     show_positives = traitlets.Bool(False).tag(sync=True)
@@ -71,10 +79,6 @@ class CascadeViewer(CanvasWidget):
     def _check_position(self, proposal: Any) -> float:
         return within("position", proposal["value"], 0.0, float(self.view.stages))
 
-    @traitlets.validate("threshold")
-    def _check_threshold(self, proposal: Any) -> float:
-        return within("threshold", proposal["value"], 0.0, 1.0)
-
     @traitlets.validate("selected")
     def _check_selected(self, proposal: Any) -> int:
         return within("selected", proposal["value"], -1, len(self.view) - 1)
@@ -101,7 +105,10 @@ def _payload(view: View) -> dict[str, Any]:
         "classes": list(view.classes),
         "size": list(view.size),
         "thresholds": list(view.thresholds),
-        "styles": style_values(view),
+        "styles": [
+            stroke_values(look) | {"name": name}
+            for name, look in zip(stage_names(view), stage_looks(view), strict=True)
+        ],
         "mask_stages": list(view.mask_stages),
         "mask_size": list(view.masks.shape[2:]) if view.masks.shape[0] else [0, 0],
         "picture": view.picture,

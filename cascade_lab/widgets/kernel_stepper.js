@@ -229,8 +229,8 @@ function render({ model, el }) {
     make("div", { class: "ks-head" }, make("span", { class: "ks-passes", role: "group", "aria-label": "Kernel" }, forward, backward), group, who),
     make("div", { class: "cl-body" },
       make("div", { class: "ks-left" }, box, legend,
-        make("div", { class: "ks-transport" }, button("« point", "Previous point", () => goToPoint(-1)), button("‹", "Previous step", () => goTo(step() - 1)),
-          slider, button("›", "Next step", () => goTo(step() + 1)), button("point »", "Next point", () => goToPoint(1))),
+        make("div", { class: "ks-transport" }, button("« point", "Previous point", () => goToPoint(-1)), button("‹ step", "Previous step", () => goTo(step() - 1)),
+          slider, button("step ›", "Next step", () => goTo(step() + 1)), button("point »", "Next point", () => goToPoint(1))),
         source, help),
       make("div", { class: "ks-panel" }, make("div", { class: "ks-said", "aria-live": "polite" }, where, title, arithmetic), table, meeting)));
   el.replaceChildren(root);

@@ -204,7 +204,7 @@ function render({ model, el }) {
     [keycap("N"), keycap("P"), " next or previous detection, ", keycap("1"), keycap("2"), keycap("3"), " give or take the vote of a stage, ", keycap("T"), " true outline"]);
   const root = make("section", { class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: keyListener(actionOf) },
     make("div", { class: "cl-head" }, pictures.row,
-      make("div", { class: "mv-choose" }, arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
+      make("div", { class: "mv-choose" }, "detection", arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
     make("div", { class: "cl-body" },
       make("div", {}, pictureBox, status,
         make("div", { class: "cl-transport" }, play.button, make("div", { class: "cl-track" }, slider, ticks)),
@@ -212,7 +212,8 @@ function render({ model, el }) {
           make("label", {}, "threshold ", threshold, thresholdValue),
           make("label", {}, "average of ", average),
           make("label", {}, target, "true outline", swatch({ color: "#fff", dash: [] }))), help),
-      make("div", { class: "mv-panel" }, tiles, legend(), caption, table)), live);
+      make("div", { class: "mv-panel" }, tiles, legend(), caption, table,
+        make("p", { class: "cl-hint" }, "The yellow cell is the one in the table; point at a grid to read another. Press ▶ to see the grid go into the picture."))), live);
   el.replaceChildren(root);
   fillOptions(average, [["sigmoids", "sigmoids (official)"], ["logits", "logits"]], get("average"));
   const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
@@ -234,19 +235,19 @@ function render({ model, el }) {
     tileKey = String(one.stages);
     tileCanvases = [...one.stages, 0].map((stage) => {
       const tile = make("canvas", { tabindex: 0, class: "mv-tile", role: "application", "aria-roledescription": "grid of cells" });
-      const follow_ = (event) => {
+      const pointAt = (event) => {
         const area = tile.getBoundingClientRect();
         point(Math.floor(((event.clientY - area.top) / area.height) * view().side), Math.floor(((event.clientX - area.left) / area.width) * view().side));
       };
-      tile.addEventListener("pointermove", follow_);
-      tile.addEventListener("pointerdown", follow_);
+      tile.addEventListener("pointermove", pointAt);
+      tile.addEventListener("pointerdown", pointAt);
       return tile;
     });
     tiles.replaceChildren(...tileCanvases.map((tile, index) => {
       const stage = one.stages[index];
       if (!stage) return make("div", { class: "mv-card" }, make("span", { class: "mv-name" }), tile);
-      const box = make("input", { type: "checkbox", "aria-label": `stage ${stage} votes`, "data-stage": stage, onchange: () => vote(stage) });
-      return make("div", { class: "mv-card" }, make("label", { class: "mv-name" }, box, swatch(one.styles[index]), `stage ${stage}`), tile);
+      const box = make("input", { type: "checkbox", "data-stage": stage, onchange: () => vote(stage) });
+      return make("div", { class: "mv-card" }, make("label", { class: "mv-name" }, box, swatch(one.styles[index]), `stage ${stage} votes`), tile);
     }));
   }
 
@@ -295,7 +296,7 @@ function render({ model, el }) {
     if (fade < 1) {
       const mean = averageOf(one, now);
       context.imageSmoothingEnabled = false;
-      context.globalAlpha = (0.95 - 0.2 * share) * (1 - fade);
+      context.globalAlpha = (1 - 0.25 * share) * (1 - fade);
       context.drawImage(gridPicture(one, `mean ${now.detection} ${now.votes} ${now.average}`, mean, shareColor), x1, y1, x2 - x1, y2 - y1);
       if (Math.min(...cell) > 5) paintLines(context, one.side, [x1, y1], cell);
       strokeEdges(context, edgesOf(mean.map((value) => (value >= now.threshold ? 1 : 0)), one.side, one.side), [x1, y1], cell, "#000", 1.5, "");

@@ -10,7 +10,15 @@ import traitlets
 
 from cascade_lab.errors import InputError
 from cascade_lab.viz.palette import BLUE, VERMILLION, stage_look
-from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
+from cascade_lab.widgets.canvas import (
+    CanvasWidget,
+    Share,
+    assets,
+    float_bytes,
+    integer_bytes,
+    stroke_values,
+    within,
+)
 from cascade_lab.widgets.mask_figure import MOST_LOGIT
 from cascade_lab.widgets.mask_view import MaskView
 
@@ -35,7 +43,7 @@ class MaskViewer(CanvasWidget):
     picture = traitlets.Int(0).tag(sync=True)
     detection = traitlets.Int(0).tag(sync=True)
     position = traitlets.Float(0.0).tag(sync=True)
-    threshold = traitlets.Float(0.5).tag(sync=True)
+    threshold = Share(0.5).tag(sync=True)
     votes = traitlets.List(traitlets.Int()).tag(sync=True)
     average = traitlets.Enum(("sigmoids", "logits"), "sigmoids").tag(sync=True)
     row = traitlets.Int(14).tag(sync=True)
@@ -69,10 +77,6 @@ class MaskViewer(CanvasWidget):
     def _check_position(self, proposal: Any) -> float:
         return within("position", proposal["value"], 0.0, 2.0)
 
-    @traitlets.validate("threshold")
-    def _check_threshold(self, proposal: Any) -> float:
-        return within("threshold", proposal["value"], 0.0, 1.0)
-
     @traitlets.validate("row", "column")
     def _check_cell(self, proposal: Any) -> int:
         return within(proposal["trait"].name, proposal["value"], 0, self.view.logits.shape[-1] - 1)
@@ -97,21 +101,13 @@ class MaskViewer(CanvasWidget):
 
 def _payload(view: MaskView) -> dict[str, Any]:
     """Return what JavaScript needs; arrays go over once, as raw little-endian bytes."""
-    looks = [stage_look(stage - 1) for stage in view.stages]
     return {
         "name": view.name,
         "classes": list(view.classes),
         "size": list(view.size),
         "side": view.logits.shape[-1],
         "stages": list(view.stages),
-        "styles": [
-            {
-                "name": f"stage {stage}",
-                "color": look.colour,
-                "dash": [] if look.style == "solid" else [length * look.width for length in look.style[1]],
-            }
-            for stage, look in zip(view.stages, looks, strict=True)
-        ],
+        "styles": [stroke_values(stage_look(stage - 1)) for stage in view.stages],
         "low_color": VERMILLION,
         "high_color": BLUE,
         "most_logit": MOST_LOGIT,

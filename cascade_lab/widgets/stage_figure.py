@@ -1,4 +1,4 @@
-"""The still picture of the cascade viewer: one panel a stage. And the look of the stages, for JavaScript."""
+"""The still picture of the cascade viewer: one panel a stage."""
 
 from __future__ import annotations
 
@@ -17,19 +17,6 @@ from cascade_lab.widgets.stored_trace import View
 def stage_looks(view: View) -> list[LineLook]:
     """Return how the proposal and every stage are drawn, one look per row of ``view.boxes``."""
     return [PROPOSAL, *(stage_look(k) for k in range(view.stages))]
-
-
-def style_values(view: View) -> list[dict[str, object]]:
-    """Return the looks as plain values: name, short name, colour, dash lengths in pixels (none: solid)."""
-    return [
-        {
-            "name": name,
-            "short": str(k) if k else "P",
-            "color": look.colour,
-            "dash": [] if look.style == "solid" else [length * look.width for length in look.style[1]],
-        }
-        for k, (name, look) in enumerate(zip(stage_names(view), stage_looks(view), strict=True))
-    ]
 
 
 def draw_stages(view: View, threshold: float = 0.3, *, width: float = 12.0) -> Figure:

@@ -34,11 +34,12 @@ def test_trace_of_the_fullest_validation_picture(run, tmp_path, monkeypatch, cap
     monkeypatch.setattr(command, "load_run", lambda path: run)
     assert command.main(["RUN", "--output", str(tmp_path / "t.npz"), "--pictures", "1"]) == 0
     (view,) = load_views(tmp_path / "t.npz")
-    assert view.name == "000001" and view.source == "nano, step 12, seed 0" and view.stages == 3
+    assert view.name == "000001" and view.source == "recipe nano, 12 training steps, seed 0"
+    assert view.stages == 3
     assert torch.equal(torch.tensor(view.targets), dataset.targets(1).boxes)
     final = torch.tensor(np.asarray(view.boxes))[-1]
     assert (pairwise_iou(final, dataset.targets(1).boxes).max(1).values > 0.8).all()
-    assert "1 pictures" in capsys.readouterr().out
+    assert "1 picture ->" in capsys.readouterr().out
 
 
 def test_page_of_own_pictures(run, tmp_path, monkeypatch):

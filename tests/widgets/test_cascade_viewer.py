@@ -65,6 +65,7 @@ def test_another_picture_forgets_the_box_and_keeps_the_place_if_it_can(views):
         ("position", 3.01),
         ("position", float("nan")),
         ("threshold", 1.5),
+        ("threshold", float("nan")),
         ("picture", 2),
         ("picture", -1),
         ("selected", 99),
@@ -97,6 +98,8 @@ def test_arrays_go_over_as_raw_little_endian_bytes(views):
     np.testing.assert_array_equal(boxes, views[0].boxes)
     np.testing.assert_array_equal(np.frombuffer(payload["labels"], "<i4"), views[0].labels)
     assert payload["picture"] == views[0].picture
+    assert [style["name"] for style in payload["styles"]] == ["proposal", "stage 1", "stage 2", "stage 3"]
+    assert len({(style["color"], *style["dash"]) for style in payload["styles"]}) == 4
 
 
 def test_moving_the_slider_sends_only_the_position(views):
