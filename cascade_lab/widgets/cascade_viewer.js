@@ -7,7 +7,10 @@ const MASK_ZOOM = 3; // mask sprites are drawn three times finer than the networ
 const MOST_LABELS = 14; // more than this on the picture and nobody can read any
 const MOST_BLENDED = 40; // more masks than this are drawn coarser and not blended, so that dragging stays smooth
 const BINS = 20; // of the histograms
-const TRAITS = ["picture", "position", "threshold", "show_masks", "show_targets", "show_positives", "class_filter", "selected"];
+const TRAITS = [
+  "picture", "position", "threshold", "show_masks", "show_targets", "show_positives", "class_filter", "selected",
+];
+const WHITE = { color: "#fff", dash: [] }; // the ground truth
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
@@ -36,7 +39,7 @@ function boxAt(view, box, position) {
 
 function targetOf(view, box) {
   const index = view.targetIndex[box];
-  return index < 0 ? null : view.targets.subarray(index * 4, index * 4 + 4);
+  return index < 0 ? null : cornersOf(view.targets, index);
 }
 
 function iouAt(view, box, position) {
@@ -61,6 +64,13 @@ function className(view, label) {
   return view.classes[label] ?? "object";
 }
 
+// What stands beside a box on the picture; a proposal has no class yet.
+function labelOf(view, box, position) {
+  const what = Math.round(position) ? className(view, view.labels[box]) : "objectness";
+  const text = `${what} ${two(scoreAt(view, box, position))}`, value = iouAt(view, box, position);
+  return Number.isFinite(value) ? `${text} · IoU ${two(value)}` : view.targets.length ? `${text} · no object` : text;
+}
+
 function headline(view, box) {
   const target = view.targetIndex[box];
   const truth = target < 0 ? "overlaps no known object"
@@ -74,7 +84,7 @@ function verdict(view, box) {
   const gains = ious.slice(1).map((value, k) => value - ious[k]);
   const best = gains.indexOf(Math.max(...gains));
   if (gains[best] <= 0.005) return "No stage raised the IoU.";
-  return `Stage ${best + 1} raised the IoU most (${gains[best] < 0 ? "" : "+"}${gains[best].toFixed(2)}).`;
+  return `Stage ${best + 1} raised the IoU most (${signed(gains[best])}).`;
 }
 
 // ---------------------------------------------------------------- elements
@@ -89,12 +99,14 @@ function countBins(values) {
 // One stage's IoUs as a row of bars from 0 to 1, with a line at their mean and one at the next stage's threshold.
 function histogram(values, most, style, limit) {
   const width = 150, height = 30, known = values.filter(Number.isFinite), average = mean(known);
+  const from = (least) => known.filter((value) => value >= least).length;
+  const next = limit === undefined ? "" : `, ${from(limit)} positive for the next stage, at ${two(limit)} or more`;
   const svg = make("svg", {
     viewBox: `0 0 ${width} ${height}`, class: "cv-histogram", role: "img",
-    "aria-label": `${known.length} boxes, mean IoU ${two(average)}, ` +
-      `${known.filter((value) => value >= 0.75).length} of them at 0.75 or more` +
-      (limit === undefined ? "" : `, ${known.filter((value) => value >= limit).length} positive for the next stage, at ${two(limit)} or more`),
+    "aria-label": `${known.length} boxes, mean IoU ${two(average)}, ${from(0.75)} of them at 0.75 or more${next}`,
   });
+  const upright = (value, y1, name) =>
+    svg.append(make("line", { x1: value * width, x2: value * width, y1, y2: height, class: name }));
   svg.append(make("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "cv-axis" }));
   countBins(known).forEach((count, bin) => {
     const bar = count ? Math.max(2, (count / most) * (height - 4)) : 0;
@@ -102,10 +114,8 @@ function histogram(values, most, style, limit) {
       x: (bin * width) / BINS + 0.5, width: width / BINS - 1, y: height - 1 - bar, height: bar, fill: style.color,
     }));
   });
-  if (limit !== undefined) svg.append(make("line", { x1: limit * width, x2: limit * width, y1: -2, y2: height, class: "cv-limit" }));
-  if (Number.isFinite(average)) {
-    svg.append(make("line", { x1: average * width, x2: average * width, y1: 0, y2: height, class: "cv-mean" }));
-  }
+  if (limit !== undefined) upright(limit, -2, "cv-limit");
+  if (Number.isFinite(average)) upright(average, 0, "cv-mean");
   return svg;
 }
 
@@ -199,6 +209,7 @@ function render({ model, el }) {
   const views = model.get("_views").map(decode);
   const get = (name) => model.get(name);
   const view = () => views[get("picture")];
+  const names = [...new Set(views.flatMap((one) => [...one.labels].map((label) => className(one, label))))].sort();
   const position = () => clamp(get("position"), 0, view().stages);
   let hovered = -1, shown = [], panelKey = "";
 
@@ -208,11 +219,13 @@ function render({ model, el }) {
 
   // ---- elements, top to bottom
   const source = make("span", { class: "cl-source" });
-  const pictures = pictureButtons(views, (index) => { play.pause(); put({ picture: index, selected: -1 }); }, () => schedule());
+  const open = (index) => { play.pause(); put({ picture: index, selected: -1 }); };
+  const pictures = pictureButtons(views, open, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const stageBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });
-  const play = player("Play from the proposals through all stages", { place: position, last: () => view().stages, moveTo });
+  const track = { place: position, last: () => view().stages, moveTo };
+  const play = player("Play from the proposals through all stages", track);
   const slider = make("input", {
     type: "range", min: 0, step: STEP, class: "cl-slider", "aria-label": "Stage",
     oninput: () => goTo(Number(slider.value)),
@@ -223,27 +236,34 @@ function render({ model, el }) {
     return [input, make("label", {}, input, text, ...more)];
   };
   const [masks, masksLabel] = checkbox("show_masks", "masks");
-  const [targets, targetsLabel] = checkbox("show_targets", "ground truth", swatch({ color: "#fff", dash: [] }));
+  const [targets, targetsLabel] = checkbox("show_targets", "ground truth", swatch(WHITE));
   const [positives, positivesLabel] = checkbox("show_positives", "who is positive");
   const classes = make("select", { "aria-label": "Class", onchange: () => put({ class_filter: classes.value }) });
   const threshold = make("input", {
-    type: "range", min: 0, max: 1, step: 0.01, class: "cv-threshold", "aria-label": "Least final score",
+    type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Least final score",
     oninput: () => put({ threshold: Number(threshold.value) }),
   });
   const thresholdValue = make("output", {});
   const summary = make("h3", {});
   const rows = make("div", { class: "cv-rows" });
   const chooser = make("select", { "aria-label": "Box to follow", onchange: () => select(Number(chooser.value)) });
-  const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => walk(step) }, text);
+  const arrow = (text, label, step) =>
+    make("button", { type: "button", "aria-label": label, onclick: () => walk(step) }, text);
   const story = make("div", { class: "cv-story" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const help = keyboardHelp(
-    [keycap("Tab"), " goes from control to control, ", keycap("←"), keycap("→"), " move the boxes (on slider and picture)"],
-    [keycap("0"), " proposals, ", keycap("1"), " … stage 1 …, ", keycap("Page ↑"), keycap("Page ↓"), " one stage, ", keycap("Space"), " play (on slider and picture)"],
-    [keycap("N"), keycap("P"), " or ", keycap("↓"), keycap("↑"), " on the picture: next or previous box, ", keycap("Esc"), " no box"],
+    [keycap("Tab"), " goes from control to control"],
+    [keycap("←"), keycap("→"), " on slider and picture: move the boxes, ", keycap("Space"), " play"],
+    [keycap("Page ↑"), keycap("Page ↓"), " there: one stage on or back"],
+    [keycap("0"), " proposals, ", keycap("1"), " stage 1, and so on"],
+    [keycap("N"), keycap("P"), " next or previous box, ", keycap("Esc"), " no box"],
+    [keycap("↓"), keycap("↑"), " on the picture: next or previous box"],
     [keycap("M"), " masks, ", keycap("G"), " ground truth, ", keycap("U"), " who is positive"]);
-  const root = make("section", { class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: keyListener(actionOf) },
-    make("div", { class: "cl-head" }, pictures.row, source),
+  const lines = "Dotted line: the mean IoU. " +
+    "Solid line: from this IoU on, a box is a positive for the stage that it enters next.";
+  const root = make("section", {
+    class: "cascade-lab cascade-viewer", "aria-label": "Cascade viewer", onkeydown: keyListener(actionOf),
+  }, make("div", { class: "cl-head" }, pictures.row, source),
     make("div", { class: "cl-body" },
       make("div", {}, stageBox, status,
         make("div", { class: "cl-transport" }, play.button, make("div", { class: "cl-track" }, slider, ticks)),
@@ -251,7 +271,7 @@ function render({ model, el }) {
           make("label", {}, "class ", classes),
           make("label", {}, "final score ≥ ", threshold, thresholdValue)), help),
       make("div", {}, summary, rows,
-        make("p", { class: "cl-hint" }, "Dotted line: the mean IoU. Solid line: from this IoU on, a box is a positive for the stage that it enters next."),
+        make("p", { class: "cl-hint" }, lines),
         make("div", { class: "cv-choose" }, make("h3", {}, "Follow one box"),
           arrow("‹", "Previous box", -1), chooser, arrow("›", "Next box", 1)), story)), live);
   el.replaceChildren(root);
@@ -269,8 +289,8 @@ function render({ model, el }) {
   const order = () => [...shown].sort((a, b) => view().finalScores[b] - view().finalScores[a]);
 
   function walk(step) {
-    const boxes = order(), at = boxes.indexOf(get("selected"));
-    if (boxes.length) select(boxes[at < 0 ? (step > 0 ? 0 : boxes.length - 1) : (at + step + boxes.length) % boxes.length]);
+    const boxes = order(), at = boxes.indexOf(get("selected")), from = at < 0 && step < 0 ? 0 : at;
+    if (boxes.length) select(boxes[(from + step + boxes.length) % boxes.length]);
   }
 
   function boxesUnder(event) {
@@ -340,12 +360,13 @@ function render({ model, el }) {
       if (!few) context.drawImage(onto.canvas, 0, 0, width, height);
     }
     if (get("show_targets")) {
-      const all = Array.from({ length: one.targets.length / 4 }, (_, i) => [...one.targets.subarray(i * 4, i * 4 + 4)].map((v) => v * scale));
+      const all = Array.from(one.targetLabels, (_, i) => cornersOf(one.targets, i).map((value) => value * scale));
       const mine = one.targetIndex[chosen] ?? -1;
-      strokeBoxes(context, all.filter((_, i) => i !== mine), { color: "#fff", dash: [] }, 1.25, faint);
-      strokeBoxes(context, all.filter((_, i) => i === mine), { color: "#fff", dash: [] }, 2);
+      strokeBoxes(context, all.filter((_, i) => i !== mine), WHITE, 1.25, faint);
+      strokeBoxes(context, all.filter((_, i) => i === mine), WHITE, 2);
     }
-    const others = shown.filter((box) => box !== chosen), strong = (box) => !get("show_positives") || isPositive(one, box, at);
+    const others = shown.filter((box) => box !== chosen);
+    const strong = (box) => !get("show_positives") || isPositive(one, box, at);
     strokeBoxes(context, others.filter((box) => !strong(box)).map((box) => corners.get(box)), style, 1, 0.35);
     strokeBoxes(context, others.filter(strong).map((box) => corners.get(box)), style, 2.25, faint);
     if (chosen >= 0) {
@@ -356,31 +377,30 @@ function render({ model, el }) {
     const few = shown.length <= MOST_LABELS && chosen < 0, taken = [];
     for (const box of [chosen, hovered, ...(few ? order() : [])]) {
       if (!corners.has(box)) continue;
-      const known = Number.isFinite(iouAt(one, box, at)) ? `IoU ${two(iouAt(one, box, at))}` : one.targets.length ? "no object" : "";
-      const what = Math.round(at) ? className(one, one.labels[box]) : "objectness"; // a proposal has no class yet
-      const text = [`${what} ${two(scoreAt(one, box, at))}`, known].filter(Boolean).join(" · ");
-      const spot = labelSpot(context, text, corners.get(box), [width, height], taken);
+      const text = labelOf(one, box, at), spot = labelSpot(context, text, corners.get(box), [width, height], taken);
       if (spot) tag(context, text, ...spot, style.color);
     }
   }
 
-  function positiveWords(one, at) {
-    if (!get("show_positives")) return "";
-    return `, ${shown.filter((box) => isPositive(one, box, at)).length} positive at IoU ${two(limitAt(one, at))}`;
+  function countWords(one, at) {
+    const some = `${shown.length} of ${one.count} boxes`;
+    if (!get("show_positives")) return `${some} shown`;
+    const positive = shown.filter((box) => isPositive(one, box, at)).length;
+    return `${some}, ${positive} positive at IoU ${two(limitAt(one, at))}`;
   }
 
   function paintControls() {
     const one = view(), at = position(), style = one.styles[Math.round(at)];
     const now = mean(shown.map((box) => iouAt(one, box, at)));
-    const words = `${place(one, at)}, ${shown.length} of ${one.count} boxes shown${positiveWords(one, at)}` + (Number.isFinite(now) ? `, mean IoU ${two(now)}` : "");
-    canvas.setAttribute("aria-label", `${one.name}: ${words}. Arrow keys left and right move the boxes, up and down choose one.`);
+    const said = [place(one, at), countWords(one, at), Number.isFinite(now) ? `mean IoU ${two(now)}` : "IoU unknown"];
+    const words = said.join(", "), keys = "Arrow keys left and right move the boxes, up and down choose one.";
+    canvas.setAttribute("aria-label", `${one.name}: ${words}. ${keys}`);
     slider.max = one.stages;
     slider.value = at;
     slider.setAttribute("aria-valuetext", words);
     slider.style.setProperty("--filled", `${(100 * at) / one.stages}%`);
     root.style.setProperty("--stage", style.color);
-    status.replaceChildren(make("strong", {}, place(one, at)), make("span", {}, `${shown.length} of ${one.count} boxes shown` + positiveWords(one, at)),
-      make("span", {}, Number.isFinite(now) ? `mean IoU ${two(now)}` : "IoU unknown"));
+    status.replaceChildren(...said.map((text, i) => make(i ? "span" : "strong", {}, text)));
     masks.checked = get("show_masks");
     masks.disabled = !one.mask_size[0];
     positives.checked = get("show_positives");
@@ -398,7 +418,7 @@ function render({ model, el }) {
       nowRow.style.visibility = Number.isInteger(at) ? "hidden" : "visible"; // at a stage that stage's row says it
       fillRow(nowRow, one, get("selected"), at);
     }
-    [...story.querySelectorAll("tbody tr[data-stage]")].forEach((row) => row.classList.toggle("cv-now", Number(row.dataset.stage) === at));
+    story.querySelectorAll("tr[data-stage]").forEach((row, k) => row.classList.toggle("cv-now", k === at));
   }
 
   // Rebuilt only when picture, filters or the chosen box change; moving the slider touches one row of it.
@@ -407,45 +427,52 @@ function render({ model, el }) {
     const next = JSON.stringify([get("picture"), chosen, shown]);
     if (next === panelKey) return;
     panelKey = next;
-    const wholes = one.styles.map((_, k) => shown.map((box) => iouAt(one, box, k)));
-    const compared = wholes[0].filter(Number.isFinite).length, most = Math.max(...wholes.flatMap(countBins));
-    summary.textContent = compared ? `IoU of ${compared} ${compared === 1 ? "box" : "boxes"} at every stage` : "IoU at every stage: unknown";
-    rows.replaceChildren(...one.styles.map((style, k) => make("div", { class: "cv-row" },
-      make("span", { class: "cv-name" }, swatch(style), style.name), histogram(wholes[k], most, style, one.thresholds[k]),
-      make("span", { class: "cl-number" }, two(mean(wholes[k]))))),
-      make("div", { class: "cv-row cv-scale", "aria-hidden": "true" }, make("span", {}),
-        make("span", { class: "cv-ends" }, ...["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text))), make("span", { class: "cl-number" }, "mean")));
+    paintHistograms(one);
     if (ticks.dataset.picture !== String(get("picture"))) paintTicks(one); // else a tick would lose the focus
-    fillOptions(classes, [["", "all"], ...[...new Set(views.flatMap((v) => [...v.labels].map((label) => className(v, label))))].sort().map((name) => [name, name])], get("class_filter"));
-    fillOptions(chooser, [[-1, shown.length ? "none" : "no box shown"], ...order().map((box) => [box, `${box + 1} · ${className(one, one.labels[box])} · ${two(one.finalScores[box])}`])], shown.includes(chosen) ? chosen : -1);
+    fillOptions(classes, [["", "all"], ...names.map((name) => [name, name])], get("class_filter"));
+    const option = (box) => [box, `${box + 1} · ${className(one, one.labels[box])} · ${two(one.finalScores[box])}`];
+    const none = [-1, shown.length ? "none" : "no box shown"];
+    fillOptions(chooser, [none, ...order().map(option)], shown.includes(chosen) ? chosen : -1);
     paintStory(one, chosen);
     paintControls(); // the rows just made do not know the position yet
   }
 
+  function paintHistograms(one) {
+    const ious = one.styles.map((_, k) => shown.map((box) => iouAt(one, box, k)));
+    const compared = ious[0].filter(Number.isFinite).length, boxes = compared === 1 ? "box" : "boxes";
+    const most = Math.max(...ious.flatMap(countBins)); // of all stages, so that their bars can be compared
+    summary.textContent = compared ? `IoU of ${compared} ${boxes} at every stage` : "IoU at every stage: unknown";
+    const row = (style, k) => make("div", { class: "cv-row" },
+      make("span", { class: "cv-name" }, swatch(style), style.name),
+      histogram(ious[k], most, style, one.thresholds[k]), make("span", { class: "cl-number" }, two(mean(ious[k]))));
+    const ends = ["0", ".25", ".5", ".75", "1"].map((text) => make("span", {}, text));
+    rows.replaceChildren(...one.styles.map(row), make("div", { class: "cv-row cv-scale", "aria-hidden": "true" },
+      make("span", {}), make("span", { class: "cv-ends" }, ...ends), make("span", { class: "cl-number" }, "mean")));
+  }
+
   function paintTicks(one) {
     ticks.dataset.picture = get("picture");
+    const trained = (k) => `trained with boxes of IoU ${one.thresholds[k - 1]} or more as positives`;
     ticks.replaceChildren(...one.styles.map((style, k) => make("button", {
       type: "button", style: `--at: ${k / one.stages}`, class: k === 0 ? "cv-first" : k === one.stages ? "cv-last" : "",
-      "aria-label": k ? `Go to stage ${k}` : "Go to proposals", title: k ? `trained with boxes of IoU ${one.thresholds[k - 1]} or more as positives` : "what the RPN proposed",
+      "aria-label": k ? `Go to stage ${k}` : "Go to proposals", title: k ? trained(k) : "what the RPN proposed",
       onclick: () => goTo(k),
     }, swatch(style), make("span", {}, style.name))));
   }
 
   function paintStory(one, chosen) {
     if (chosen < 0 || !shown.includes(chosen)) {
-      const why = chosen < 0 ? "Press ▶ to watch the boxes go through the stages. Click a box, or press N, to follow that one." : "The box you follow is hidden by the filters.";
+      const why = chosen >= 0 ? "The box you follow is hidden by the filters."
+        : "Press ▶ to watch the boxes go through the stages. Click a box, or press N, to follow it.";
       story.replaceChildren(make("p", { class: "cl-hint" }, why));
       live.textContent = chosen < 0 ? "" : why;
       return;
     }
-    const head = make("tr", {}, ...["", "score", "IoU", "gain", "x1", "y1", "x2", "y2"].map((text) => make("th", { scope: "col" }, text)));
-    const line = (k) => {
-      const row = make("tr", { "data-stage": k }, make("th", { scope: "row" }, swatch(one.styles[k]), one.styles[k].name));
-      return fillRow(row, one, chosen, k);
-    };
-    const between = make("tr", { class: "cv-between" }, make("th", { scope: "row" }, "on screen"));
+    const lines = one.styles.map((style, k) =>
+      fillRow(makeRow({ "data-stage": k }, [swatch(style), style.name], []), one, chosen, k));
+    const between = fillRow(makeRow({ class: "cv-between" }, ["on screen"], []), one, chosen, position());
     story.replaceChildren(make("p", { class: "cl-headline" }, headline(one, chosen)),
-      make("div", { class: "cl-scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...one.styles.map((_, k) => line(k)), fillRow(between, one, chosen, position())))),
+      makeTable(["", "score", "IoU", "gain", "x1", "y1", "x2", "y2"], [...lines, between]),
       make("p", { class: "cv-verdict" }, verdict(one, chosen)),
       make("p", { class: "cl-hint" }, "The score of the proposal is its objectness; it has no class yet."));
     live.textContent = `${headline(one, chosen)} ${verdict(one, chosen)}`;
@@ -453,7 +480,8 @@ function render({ model, el }) {
 
   function fillRow(row, one, box, at) {
     const value = iouAt(one, box, at), gain = at > 0 ? value - iouAt(one, box, Math.ceil(at) - 1) : NaN;
-    const cells = [two(scoreAt(one, box, at)), two(value), Number.isFinite(gain) ? signed(gain) : "", ...boxAt(one, box, at).map((c) => c.toFixed(1))];
+    const corners = boxAt(one, box, at).map((corner) => corner.toFixed(1));
+    const cells = [two(scoreAt(one, box, at)), two(value), Number.isFinite(gain) ? signed(gain) : "", ...corners];
     while (row.children.length > 1) row.lastChild.remove();
     row.append(...cells.map((text, i) => make("td", i === 2 && gain < -0.005 ? { class: "cv-worse" } : {}, text)));
     return row;

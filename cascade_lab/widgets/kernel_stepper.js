@@ -7,6 +7,15 @@ const STACKED = 560; // in a narrower box the maps stand one below the other
 const MOST_ARRIVALS = 8; // listed of all that meet in one cell
 const CORNERS = ["upper left", "upper right", "lower left", "lower right"];
 const TRAITS = ["backward", "thread", "step"];
+const SOFTMAX = 8; // the step in which all nine weights m become known
+// Columns of the table of points: head, number, decimals, and the step of its point in which a number becomes known.
+const COLUMNS = {
+  forward: [["x", "x", 2, 0], ["y", "y", 2, 0], ["weight m", "m", 4], ["sum after it", "sum", 4, 7]],
+  backward: [
+    ["x", "x", 2, 0], ["y", "y", 2, 0], ["m", "m", 3],
+    ["dL/dx", "grad_x", 2, 3], ["dL/dy", "grad_y", 2, 3], ["dL/dm", "grad_m", 2, 4], ["dL/dlogit", "grad_logit", 2],
+  ],
+};
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
@@ -29,8 +38,10 @@ function short(value, decimals) {
   return cut === "-0" ? "0" : cut;
 }
 
-const fill = (trace, template, thread, point) =>
-  template.replace(/\{(\w+)(?::(\d))?\}/g, (_, name, decimals) => short(number(trace, name, thread, point), Number(decimals ?? 0)));
+function fill(trace, template, thread, point) {
+  const value = (_, name, decimals) => short(number(trace, name, thread, point), Number(decimals ?? 0));
+  return template.replace(/\{(\w+)(?::(\d))?\}/g, value);
+}
 
 const place = (trace, thread) => ["row", "column", "group"].map((name) => number(trace, name, thread));
 
@@ -55,19 +66,18 @@ function arrivals(trace, element) {
     for (let point = 0; point < 9; point += 1) {
       for (let corner = 0; corner < 4; corner += 1) {
         const value = number(trace, `c${corner}`, thread, point);
-        if (value && number(trace, `a${corner}`, thread, point) === element) found.push({ thread, point, corner, value });
+        const here = number(trace, `a${corner}`, thread, point) === element;
+        if (value && here) found.push({ thread, point, corner, value });
       }
     }
   }
   return found;
 }
 
-const isAddition = (moment, backward) => backward && moment.corner >= 0 && moment.corner < 4;
-
 // Where the maps stand, in cells: the input with its surroundings first, those that threads belong to last.
 function layOut(trace, backward, stacked) {
   const [rows, columns] = trace.size;
-  const first = { name: "input", title: `input, channel 0 of group`, x: OUTSIDE, y: OUTSIDE + TITLE };
+  const first = { name: "input", title: "input, channel 0 of group", x: OUTSIDE, y: OUTSIDE + TITLE };
   const others = backward
     ? [{ name: "grad_input", title: "dL/d input" }, { name: "grad_output", title: "dL/d output", chooses: true }]
     : [{ name: "output", title: "output", chooses: true }];
@@ -90,7 +100,8 @@ function drawMap(context, trace, map, group, cell, ink) {
   context.fillStyle = ink.soft;
   context.font = `600 ${Math.min(12, cell * 0.42)}px system-ui, sans-serif`;
   const isInput = map.name === "input", above = isInput ? 1 : 0; // the zeros stand between the input and its title
-  context.fillText(isInput ? `${map.title} ${group}` : map.title, (map.x - above) * cell, (map.y - above - TITLE / 2) * cell);
+  const title = isInput ? `${map.title} ${group}` : map.title;
+  context.fillText(title, (map.x - above) * cell, (map.y - above - TITLE / 2) * cell);
   context.lineWidth = 1;
   context.strokeStyle = ink.line;
   for (let row = 0; row < rows; row += 1) {
@@ -190,7 +201,7 @@ function render({ model, el }) {
   const goTo = (value) => put({ step: clamp(value, 0, steps().length - 1) });
   const setPass = (backward) => put({ backward, step: 0 });
   const choose = (row, column, group) => put({ thread: threadAt(trace, row, column, group) });
-  const nextGroup = () => { const [row, column, group] = place(trace, get("thread")); choose(row, column, (group + 1) % trace.groups); };
+  const chooseGroup = (group) => choose(...place(trace, get("thread")).slice(0, 2), group);
 
   // To the first step of the next point, or of this one, or the one before.
   function goToPoint(direction) {
@@ -203,36 +214,49 @@ function render({ model, el }) {
   const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
   const forward = make("button", { type: "button", onclick: () => setPass(false) }, "forward");
   const backward = make("button", { type: "button", onclick: () => setPass(true) }, "backward");
-  const group = make("select", { "aria-label": "Group of channels", onchange: () => { const [row, column] = place(trace, get("thread")); choose(row, column, Number(group.value)); } });
+  const group = make("select", { "aria-label": "Group of channels", onchange: () => chooseGroup(Number(group.value)) });
   fillOptions(group, Array.from({ length: trace.groups }, (_, i) => [i, `group ${i}`]), 0);
   const who = make("span", { class: "ks-where" });
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "maps" });
   const box = make("div", { class: "cl-picture" }, canvas);
-  const slider = make("input", { type: "range", min: 0, step: 1, class: "cl-slider", "aria-label": "Step", oninput: () => goTo(Number(slider.value)) });
+  const slider = make("input", {
+    type: "range", min: 0, step: 1, class: "cl-slider", "aria-label": "Step", oninput: () => goTo(Number(slider.value)),
+  });
   const rows = trace.source.map((text, i) => make("div", { class: "ks-line", "data-number": i + 1 }, text || " "));
-  const source = make("div", { class: "ks-source", tabindex: 0, role: "region", "aria-label": "Source of the kernel", "data-lm-suppress-shortcuts": "true" }, make("div", { class: "ks-lines" }, ...rows));
+  const source = make("div", { class: "ks-source", tabindex: 0, role: "region", "aria-label": "Source of the kernel" },
+    make("div", { class: "ks-lines" }, ...rows));
+  source.dataset.lmSuppressShortcuts = "true"; // it scrolls by arrow keys
   const where = make("p", { class: "ks-where" });
   const title = make("h3", {});
   const arithmetic = make("div", { class: "ks-arithmetic" });
-  const table = make("div", { class: "cl-scroll ks-points" });
+  const table = make("div", { class: "ks-points" });
   const meeting = make("div", { class: "ks-meeting" });
-  const mark = (sign, color) => make("span", { class: "ks-mark", style: `color: ${trace.colors[color]}`, "aria-hidden": "true" }, sign);
-  const legend = make("p", { class: "cl-hint ks-legend" }, make("span", {}, mark("●", "point"), " the point of this step"), make("span", {}, mark("□", "point"), " its place in the regular grid"),
-    make("span", {}, mark("■", "corner"), " its four pixels"), make("span", {}, mark("■", "now"), " the one read or added to"),
-    make("span", {}, mark("▢", "thread"), " this thread's output; dashed: the same place in the input"), make("span", {}, "numbers are rounded"));
+  const mark = (sign, color, text) => make("span", {},
+    make("span", { class: "ks-mark", style: `color: ${trace.colors[color]}`, "aria-hidden": "true" }, sign), ` ${text}`);
+  const legend = make("p", { class: "cl-hint ks-legend" },
+    mark("●", "point", "the point of this step"), mark("□", "point", "its place in the regular grid"),
+    mark("■", "corner", "its four pixels"), mark("■", "now", "the one read or added to"),
+    mark("▢", "thread", "this thread's output; dashed: the same place in the input"),
+    make("span", {}, "numbers are rounded"));
   const help = keyboardHelp(
-    [keycap("N"), keycap("P"), " next or previous step, anywhere; ", keycap("←"), keycap("→"), " the same on the slider"],
-    [keycap("Page ↑"), keycap("Page ↓"), " previous or next point, ", keycap("Home"), keycap("End"), " first or last step"],
-    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the maps: the thread of the neighbouring output; or click one"],
+    [keycap("N"), keycap("P"), " next or previous step; ", keycap("→"), keycap("←"), " the same on the slider"],
+    [keycap("Page ↓"), keycap("Page ↑"), " on slider and maps: next or previous point"],
+    [keycap("Home"), keycap("End"), " there: first or last step"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the maps: another output; or click one"],
     [keycap("G"), " other group, ", keycap("B"), " forward or backward"]);
-  const root = make("section", { class: "cascade-lab kernel-stepper", "aria-label": "Kernel stepper", onkeydown: keyListener(actionOf) },
-    make("div", { class: "ks-head" }, make("span", { class: "ks-passes", role: "group", "aria-label": "Kernel" }, forward, backward), group, who),
+  const passes = make("span", { class: "ks-passes", role: "group", "aria-label": "Kernel" }, forward, backward);
+  const said = make("div", { class: "ks-said", "aria-live": "polite" }, where, title, arithmetic);
+  const transport = make("div", { class: "ks-transport" },
+    button("« point", "Previous point", () => goToPoint(-1)),
+    button("‹ step", "Previous step", () => goTo(step() - 1)), slider,
+    button("step ›", "Next step", () => goTo(step() + 1)),
+    button("point »", "Next point", () => goToPoint(1)));
+  const root = make("section", {
+    class: "cascade-lab kernel-stepper", "aria-label": "Kernel stepper", onkeydown: keyListener(actionOf),
+  }, make("div", { class: "ks-head" }, passes, group, who),
     make("div", { class: "cl-body" },
-      make("div", { class: "ks-left" }, box, legend,
-        make("div", { class: "ks-transport" }, button("« point", "Previous point", () => goToPoint(-1)), button("‹ step", "Previous step", () => goTo(step() - 1)),
-          slider, button("step ›", "Next step", () => goTo(step() + 1)), button("point »", "Next point", () => goToPoint(1))),
-        source, help),
-      make("div", { class: "ks-panel" }, make("div", { class: "ks-said", "aria-live": "polite" }, where, title, arithmetic), table, meeting)));
+      make("div", { class: "ks-left" }, box, legend, transport, source, help),
+      make("div", { class: "ks-panel" }, said, table, meeting)));
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, box, paint);
 
@@ -240,11 +264,14 @@ function render({ model, el }) {
     const spot = outputUnder(event);
     if (spot) choose(...spot, place(trace, get("thread"))[2]);
   });
-  canvas.addEventListener("pointermove", (event) => { canvas.style.cursor = outputUnder(event) ? "pointer" : "default"; });
+  canvas.addEventListener("pointermove", (event) => {
+    canvas.style.cursor = outputUnder(event) ? "pointer" : "default";
+  });
 
   function outputUnder(event) {
     const area = canvas.getBoundingClientRect(), map = layout?.maps.find((one) => one.chooses);
-    const row = Math.floor((event.clientY - area.top) / cell - map.y), column = Math.floor((event.clientX - area.left) / cell - map.x);
+    const row = Math.floor((event.clientY - area.top) / cell - map.y);
+    const column = Math.floor((event.clientX - area.left) / cell - map.x);
     return row >= 0 && row < trace.size[0] && column >= 0 && column < trace.size[1] ? [row, column] : null;
   }
 
@@ -254,7 +281,7 @@ function render({ model, el }) {
     const onMaps = target === canvas, moves = onMaps || target === slider;
     return name === "n" ? () => goTo(step() + 1)
       : name === "p" ? () => goTo(step() - 1)
-      : name === "g" ? nextGroup
+      : name === "g" ? () => chooseGroup((own + 1) % trace.groups)
       : name === "b" ? () => setPass(!get("backward"))
       : !moves ? null
       : name === "pagedown" ? () => goToPoint(1)
@@ -281,7 +308,8 @@ function render({ model, el }) {
 
   function paintCanvas() {
     const thread = get("thread"), moment = steps()[step()], back = get("backward"), style = getComputedStyle(root);
-    const ink = Object.fromEntries(["paper", "ink", "soft", "line"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    const read = (name) => [name, style.getPropertyValue(`--${name}`).trim()];
+    const ink = Object.fromEntries(["paper", "ink", "soft", "line"].map(read));
     const stacked = box.clientWidth < STACKED;
     layout = layOut(trace, back, stacked);
     const { context, width, height, scale } = fitCanvas(canvas, box, [layout.rows, layout.columns], stacked ? 640 : 342);
@@ -289,15 +317,16 @@ function render({ model, el }) {
     context.fillStyle = ink.paper;
     context.fillRect(0, 0, width + 1, height + 1);
     const [row, column, own] = place(trace, thread), [input, ...others] = layout.maps, mine = others.at(-1);
-    const meets = isAddition(moment, back) ? new Set(arrivals(trace, number(trace, `a${moment.corner}`, thread, moment.point)).map((one) => one.thread)) : new Set();
+    const element = addedTo(moment), meets = new Set(element < 0 ? [] : arrivals(trace, element).map((one) => one.thread));
     if (!back) {
-      const sum = moment.sum ? number(trace, moment.sum, thread, moment.point) : moment.point >= 0 ? number(trace, "sum_before", thread, moment.point) : 0;
+      const known = moment.sum || (moment.point >= 0 ? "sum_before" : "");
+      const sum = known ? number(trace, known, thread, moment.point) : 0;
       mine.say = (r, c) => (r === row && c === column ? short(sum, 2) : undefined);
       mine.faint = (r, c) => r !== row || c !== column;
     }
     drawOutside(context, trace, input, cell, ink);
     for (const map of [input, ...(back ? [others[0]] : [])]) {
-      const shown = moment.corner < 0 || (map !== input && !isAddition(moment, back)) ? [] : [0, 1, 2, 3];
+      const shown = moment.corner < 0 || (map !== input && element < 0) ? [] : [0, 1, 2, 3];
       for (const corner of shown) {
         const pixel = cornerPixel(trace, thread, moment.point, corner), now = corner === moment.corner;
         fillCell(context, map, pixel, cell, now ? trace.colors.now : trace.colors.corner, now ? 0.55 : 0.28);
@@ -309,7 +338,8 @@ function render({ model, el }) {
     outlineCell(context, mine, [row, column], cell, trace.colors.thread, 3);
     outlineCell(context, input, [row, column], cell, trace.colors.thread, 2, [4, 3]);
     if (moment.corner >= 0 && moment.corner < 4) {
-      outlineCell(context, back ? others[0] : input, cornerPixel(trace, thread, moment.point, moment.corner), cell, trace.colors.point, 3);
+      const pixel = cornerPixel(trace, thread, moment.point, moment.corner);
+      outlineCell(context, back ? others[0] : input, pixel, cell, trace.colors.point, 3);
     }
     if (moment.point >= 0 || step() > 0) drawPoints(context, trace, input, thread, moment.point, cell, ink);
     if (moment.corner === 4 && !back) drawWeights(context, moment, input, thread, ink);
@@ -332,7 +362,8 @@ function render({ model, el }) {
     forward.setAttribute("aria-pressed", !get("backward"));
     backward.setAttribute("aria-pressed", Boolean(get("backward")));
     group.value = own;
-    who.textContent = `thread (${trace.threads[thread].join(", ")}) of block (${trace.blocks[thread].join(", ")}): output row ${row}, column ${column}`;
+    const [own_, block] = [trace.threads, trace.blocks].map((all_) => `(${all_[thread].join(", ")})`);
+    who.textContent = `thread ${own_} of block ${block}: output row ${row}, column ${column}`;
     slider.max = all.length - 1;
     slider.value = at;
     slider.style.setProperty("--filled", `${(100 * at) / (all.length - 1)}%`);
@@ -340,7 +371,8 @@ function render({ model, el }) {
     const words = `step ${at + 1} of ${all.length}${all[at].point >= 0 ? `, point ${all[at].point}` : ""}`;
     where.textContent = `${words} · line ${all[at].line}`;
     slider.setAttribute("aria-valuetext", `${words}: ${all[at].title}`);
-    canvas.setAttribute("aria-label", `${get("backward") ? "Backward" : "Forward"}, output row ${row}, column ${column}, group ${own}, ${words}: ${all[at].title}. Arrow keys choose another output.`);
+    const output = `${get("backward") ? "Backward" : "Forward"}, output row ${row}, column ${column}, group ${own}`;
+    canvas.setAttribute("aria-label", `${output}, ${words}: ${all[at].title}. Arrow keys choose another output.`);
   }
 
   function paintSource() {
@@ -354,57 +386,67 @@ function render({ model, el }) {
   }
 
   function paintText() {
-    const moment = steps()[step()];
-    title.textContent = moment.title;
-    arithmetic.replaceChildren(...moment.text.map((text) => make("p", {}, fill(trace, text, get("thread"), moment.point))));
+    const { title: text, text: lines, point } = steps()[step()];
+    title.textContent = text;
+    arithmetic.replaceChildren(...lines.map((line) => make("p", {}, fill(trace, line, get("thread"), point))));
   }
 
   // The nine points: what is known of them at this step.
   function paintTable() {
     const back = get("backward"), at = step(), moment = steps()[at], thread = get("thread");
-    const done = moment.point >= 0 ? moment.point : at > 8 ? 9 : -1; // points before this one are done
+    const done = moment.point >= 0 ? moment.point : at > SOFTMAX ? 9 : -1; // points before this one are done
     const next = `${back}:${thread}:${at}`;
     if (next === tableKey) return;
     tableKey = next;
-    const columns = back ? [["x", "x", 2], ["y", "y", 2], ["m", "m", 3], ["dL/dx", "grad_x", 2], ["dL/dy", "grad_y", 2], ["dL/dm", "grad_m", 2], ["dL/dlogit", "grad_logit", 2]]
-      : [["x", "x", 2], ["y", "y", 2], ["weight m", "m", 4], ["sum after it", "sum", 4]];
-    const known = (name, point) =>
-      name === "m" ? at >= 8
+    const columns = COLUMNS[back ? "backward" : "forward"];
+    const into = at - steps().findIndex((one) => one.point === moment.point);
+    const known = (name, point, from) =>
+      name === "m" ? at >= SOFTMAX
       : name === "grad_logit" ? done === 9
-      : name === "x" || name === "y" ? point <= done
-      : name === "sum" ? point < done || (point === done && moment.corner === 3)
-      : point < done || (point === done && moment.corner >= 0 && (moment.corner < 4 || moment.title !== steps()[10].title));
-    const head = make("tr", {}, ...["point", ...columns.map(([text]) => text)].map((text) => make("th", { scope: "col" }, text)));
-    const body = Array.from({ length: 9 }, (_, point) => make("tr", { class: point === moment.point ? "ks-now" : point > done ? "ks-later" : "" },
-      make("th", { scope: "row" }, `${point === moment.point ? "▶ " : ""}${point}`),
-      ...columns.map(([, name, decimals]) => make("td", {}, known(name, point) ? short(number(trace, name, thread, point), decimals) : "·"))));
-    table.replaceChildren(make("table", { class: back ? "" : "ks-even" }, make("thead", {}, head), make("tbody", {}, ...body)));
+      : point < done || (point === done && into >= from);
+    const body = Array.from({ length: 9 }, (_, point) => {
+      const now = point === moment.point, name = now ? "ks-now" : point > done ? "ks-later" : "";
+      return makeRow({ class: name }, [`${now ? "▶ " : ""}${point}`], columns.map(([, one, decimals, from]) =>
+        (known(one, point, from) ? short(number(trace, one, thread, point), decimals) : "·")));
+    });
+    const heads = ["point", ...columns.map(([text]) => text)];
+    table.replaceChildren(makeTable(heads, body, { class: back ? "" : "ks-even" }));
+  }
+
+  // The element of the gradient that this step adds to; -1 where it adds to none.
+  function addedTo(moment) {
+    const adds = get("backward") && moment.corner >= 0 && moment.corner < 4;
+    return adds ? number(trace, `a${moment.corner}`, get("thread"), moment.point) : -1;
   }
 
   // Who else adds to the cell that this step adds to.
   function paintMeeting() {
-    const moment = steps()[step()], thread = get("thread"), adds = isAddition(moment, get("backward"));
-    const element = adds ? number(trace, `a${moment.corner}`, thread, moment.point) : -1;
+    const moment = steps()[step()], thread = get("thread"), element = addedTo(moment);
     const next = `${get("backward")}:${element}:${thread}:${moment.point}`;
     if (next === meetingKey) return;
     meetingKey = next;
-    if (!adds) {
-      meeting.replaceChildren(make("p", { class: "cl-hint" }, get("backward") ? "At an addition, this place lists the threads that meet in the same cell." : "Only this thread writes to its output, so nobody has to wait for anybody."));
-      return;
+    if (element < 0) {
+      const why = get("backward") ? "At an addition, this place lists the threads that meet in the same cell."
+        : "Only this thread writes to its output, so nobody has to wait for anybody.";
+      return meeting.replaceChildren(make("p", { class: "cl-hint" }, why));
     }
-    const all = arrivals(trace, element), isOwn = (one) => one.thread === thread && one.point === moment.point && one.corner === moment.corner;
+    const all = arrivals(trace, element);
+    const isOwn = (one) => one.thread === thread && one.point === moment.point && one.corner === moment.corner;
     const listed = [...all.filter(isOwn), ...all.filter((one) => !isOwn(one))].slice(0, MOST_ARRIVALS);
     const [row, column] = pixelOf(trace, element), threads = new Set(all.map((one) => one.thread)).size;
     const line = (one) => {
-      const [r, c] = place(trace, one.thread);
-      return make("tr", { class: isOwn(one) ? "ks-now" : "" }, make("th", { scope: "row" }, `${isOwn(one) ? "▶ " : ""}row ${r}, column ${c}`),
-        make("td", {}, one.point), make("td", {}, CORNERS[one.corner]), make("td", {}, short(one.value, 4)));
+      const [r, c] = place(trace, one.thread), name = `${isOwn(one) ? "▶ " : ""}row ${r}, column ${c}`;
+      const cells = [one.point, CORNERS[one.corner], short(one.value, 4)];
+      return makeRow({ class: isOwn(one) ? "ks-now" : "" }, [name], cells);
     };
-    const head = make("tr", {}, ...["output of the thread", "point", "adds to its", "value"].map((text) => make("th", { scope: "col" }, text)));
+    const sum = short(trace.maps.grad_input[element], 4);
+    const more = all.length > listed.length ? `And ${all.length - listed.length} more. ` : "";
+    const order = "Their order is not fixed on a GPU, so the last digits may differ from run to run.";
     meeting.replaceChildren(
-      make("p", { class: "cl-headline" }, `${all.length} additions by ${threads} threads meet in row ${row}, column ${column}; their sum is ${short(trace.maps.grad_input[element], 4)}.`),
-      make("div", { class: "cl-scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...listed.map(line)))),
-      make("p", { class: "cl-hint" }, `${all.length > listed.length ? `And ${all.length - listed.length} more. ` : ""}Additions of 0 are not listed. Their order is not fixed on a GPU, so the last digits may differ from run to run.`));
+      make("p", { class: "cl-headline" },
+        `${all.length} additions by ${threads} threads meet in row ${row}, column ${column}; their sum is ${sum}.`),
+      makeTable(["output of the thread", "point", "adds to its", "value"], listed.map(line)),
+      make("p", { class: "cl-hint" }, `${more}Additions of 0 are not listed. ${order}`));
   }
 
   schedule();

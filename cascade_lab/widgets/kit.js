@@ -8,7 +8,12 @@ const floats = (bytes) => new Float32Array(slice(bytes));
 const integers = (bytes) => new Int32Array(slice(bytes));
 const slice = (bytes) => bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
 const two = (value) => (Number.isFinite(value) ? value.toFixed(2) : "–");
-const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+const cornersOf = (boxes, index) => [...boxes.subarray(index * 4, index * 4 + 4)];
+
+function signed(value) {
+  const text = Math.abs(value).toFixed(2);
+  return text === "0.00" ? text : (value < 0 ? "−" : "+") + text;
+}
 
 function iou(a, b) {
   const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
@@ -42,7 +47,9 @@ function make(tag, attributes = {}, ...children) {
 function swatch(style) {
   return make("svg", { width: 32, height: 12, "aria-hidden": "true", class: "cl-swatch" },
     make("rect", { width: 32, height: 12, rx: 3, fill: "#2b2b2b" }), // dark in both themes, as on the picture
-    make("line", { x1: 3, x2: 29, y1: 6, y2: 6, stroke: style.color, "stroke-width": 2.5, "stroke-dasharray": style.dash.join(" ") || "none" }));
+    make("line", {
+      x1: 3, x2: 29, y1: 6, y2: 6, stroke: style.color, "stroke-width": 2.5, "stroke-dasharray": style.dash.join(" ") || "none",
+    }));
 }
 
 const keycap = (name) => make("kbd", {}, name);
@@ -51,6 +58,18 @@ const keycap = (name) => make("kbd", {}, name);
 function keyboardHelp(...lines) {
   return make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"),
     make("ul", {}, ...lines.map((line) => make("li", {}, ...line))));
+}
+
+// A table from texts for its head and rows as makeRow() gives them; wide ones scroll sideways by themselves.
+function makeTable(heads, rows, attributes = {}) {
+  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+  return make("div", { class: "cl-scroll" },
+    make("table", attributes, make("thead", {}, head), make("tbody", {}, ...rows)));
+}
+
+// ``head`` lists what stands in the head of the row.
+function makeRow(attributes, head, cells) {
+  return make("tr", attributes, make("th", { scope: "row" }, ...head), ...cells.map((cell) => make("td", {}, cell)));
 }
 
 function fillOptions(select, options, value) {
@@ -68,9 +87,11 @@ function pictureButtons(views, choose, decoded) {
       thumbnail.getContext("2d").drawImage(bitmap, 0, 0, thumbnail.width, thumbnail.height);
       decoded();
     });
-    return make("button", { type: "button", class: "cl-thumbnail", onclick: () => choose(index) }, thumbnail, make("span", {}, name));
+    const attributes = { type: "button", class: "cl-thumbnail", onclick: () => choose(index) };
+    return make("button", attributes, thumbnail, make("span", {}, name));
   });
-  const row = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" }, ...(buttons.length > 1 ? buttons : []));
+  const shown = buttons.length > 1 ? buttons : [];
+  const row = make("div", { class: "cl-pictures", role: "group", "aria-label": "Picture" }, ...shown);
   const mark = (chosen) => buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === chosen));
   return { row, bitmaps, mark };
 }

@@ -3,7 +3,9 @@
 
 const STEP = 0.05; // of the way, per arrow key
 const PLACES = ["the grid itself", "stretched over the box", "one answer a pixel"];
+const LAST = PLACES.length - 1;
 const TRAITS = ["picture", "detection", "position", "threshold", "votes", "average", "row", "column", "show_target"];
+const WHITE = { color: "#fff", dash: [] }, YELLOW = { color: "#F0E442", dash: [] }; // what is true, the chosen cell
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
@@ -22,13 +24,16 @@ function decode(raw) {
 
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 const cells = (view) => view.side * view.side;
-const boxOf = (view, detection) => [...view.boxes.subarray(detection * 4, detection * 4 + 4)];
 const className = (view, detection) => view.classes[view.labels[detection]] ?? "object";
 
 function logitsOf(view, stage, detection) {
   const start = (view.stages.indexOf(stage) * view.count + detection) * cells(view);
   return view.logits.subarray(start, start + cells(view));
 }
+
+// What an average and a pasted mask depend on, as names under which they are kept.
+const averageKey = ({ detection, votes, average }) => `${detection} ${votes} ${average}`;
+const pasteKey = (state) => `${averageKey(state)} ${state.threshold}`;
 
 // Keep the last few results of a function of the view: painting asks for them in every frame.
 function keep(view, key, work) {
@@ -39,8 +44,9 @@ function keep(view, key, work) {
 }
 
 // The mean over the voting stages, after the sigmoid (official) or before it.
-function averageOf(view, { detection, votes, average }) {
-  return keep(view, `mean ${detection} ${votes} ${average}`, () => {
+function averageOf(view, state) {
+  const { detection, votes, average } = state;
+  return keep(view, `mean ${averageKey(state)}`, () => {
     const voters = votes.map((stage) => logitsOf(view, stage, detection));
     return Float64Array.from({ length: cells(view) }, (_, i) => {
       const sum = voters.reduce((total, grid) => total + (average === "sigmoids" ? sigmoid(grid[i]) : grid[i]), 0);
@@ -58,21 +64,24 @@ function placeOn(side, at, low, high) {
 function bilinear(grid, side, x, y) {
   const x0 = Math.floor(x), y0 = Math.floor(y), fx = x - x0, fy = y - y0;
   const at = (i, j) => (i < 0 || j < 0 || i >= side || j >= side ? 0 : grid[j * side + i]);
-  return (at(x0, y0) * (1 - fx) + at(x0 + 1, y0) * fx) * (1 - fy) + (at(x0, y0 + 1) * (1 - fx) + at(x0 + 1, y0 + 1) * fx) * fy;
+  const row = (y_) => at(x0, y_) * (1 - fx) + at(x0 + 1, y_) * fx;
+  return row(y0) * (1 - fy) + row(y0 + 1) * fy;
 }
 
 // The pasted mask, kept as the part of the picture that it can reach: {left, top, columns, rows, inside}.
 function pasteOf(view, state) {
-  return keep(view, `paste ${state.detection} ${state.votes} ${state.average} ${state.threshold}`, () => {
+  return keep(view, `paste ${pasteKey(state)}`, () => {
     const grid = averageOf(view, state), side = view.side, [height, width] = view.size;
-    const [x1, y1, x2, y2] = boxOf(view, state.detection);
+    const [x1, y1, x2, y2] = cornersOf(view.boxes, state.detection);
     const left = clamp(Math.floor(x1) - 1, 0, width), columns = clamp(Math.ceil(x2) + 1, left, width) - left;
     const top = clamp(Math.floor(y1) - 1, 0, height), rows = clamp(Math.ceil(y2) + 1, top, height) - top;
     const places = Array.from({ length: columns }, (_, i) => placeOn(side, left + i, x1, x2));
     const inside = new Uint8Array(rows * columns);
     for (let y = 0; y < rows; y += 1) {
       const v = placeOn(side, top + y, y1, y2);
-      for (let x = 0; x < columns; x += 1) inside[y * columns + x] = bilinear(grid, side, places[x], v) >= state.threshold ? 1 : 0;
+      for (let x = 0; x < columns; x += 1) {
+        inside[y * columns + x] = bilinear(grid, side, places[x], v) >= state.threshold ? 1 : 0;
+      }
     }
     return { left, top, columns, rows, inside };
   });
@@ -82,14 +91,15 @@ function targetOf(view, detection) {
   const target = view.targetIndex[detection];
   if (target < 0) return null;
   return keep(view, `target ${target}`, () => {
-    const pixels = view.size[0] * view.size[1], first = target * pixels;
-    return Uint8Array.from({ length: pixels }, (_, i) => (view.targetBits[(first + i) >> 3] >> (7 - ((first + i) & 7))) & 1);
+    const length = view.size[0] * view.size[1], first = target * length;
+    const bit = (i) => (view.targetBits[i >> 3] >> (7 - (i & 7))) & 1;
+    return Uint8Array.from({ length }, (_, i) => bit(first + i));
   });
 }
 
 // Pixels inside, and IoU with the true mask.
 function measure(view, state) {
-  return keep(view, `measure ${state.detection} ${state.votes} ${state.average} ${state.threshold}`, () => {
+  return keep(view, `measure ${pasteKey(state)}`, () => {
     const { left, top, columns, rows, inside } = pasteOf(view, state), truth = targetOf(view, state.detection);
     let area = 0, shared = 0;
     for (let y = 0; y < rows; y += 1) {
@@ -99,8 +109,9 @@ function measure(view, state) {
         if (truth?.[(top + y) * view.size[1] + left + x]) shared += 1;
       }
     }
-    const all = truth ? keep(view, `area ${view.targetIndex[state.detection]}`, () => truth.reduce((sum, one) => sum + one, 0)) : 0;
-    return { area, iou: truth ? shared / Math.max(1, area + all - shared) : NaN };
+    if (!truth) return { area, iou: NaN };
+    const all = keep(view, `area ${view.targetIndex[state.detection]}`, () => truth.reduce((sum, one) => sum + one, 0));
+    return { area, iou: shared / Math.max(1, area + all - shared) };
   });
 }
 
@@ -113,10 +124,17 @@ function logitColor(view, value) {
 }
 const shareColor = (view, value) => mixColors([255, 255, 255], rgb(view.high_color), clamp(value, 0, 1));
 
+// Lines round the cells of the average that reach the threshold.
+function cellEdges(view, state) {
+  const inside = averageOf(view, state).map((value) => (value >= state.threshold ? 1 : 0));
+  return edgesOf(inside, view.side, view.side);
+}
+
 // ---------------------------------------------------------------- small pictures
 
 function gridPicture(view, key, values, color) {
-  return keep(view, `picture ${key}`, () => pixelPicture(view.side, view.side, (i) => [...color(view, values[i]), 255]));
+  const paint = (i) => [...color(view, values[i]), 255];
+  return keep(view, `picture ${key}`, () => pixelPicture(view.side, view.side, paint));
 }
 
 function pixelPicture(width, height, color) {
@@ -162,29 +180,34 @@ function render({ model, el }) {
   const views = model.get("_views").map(decode);
   const get = (name) => model.get(name);
   const view = () => views[get("picture")];
-  const state = () => ({ detection: get("detection"), votes: get("votes"), average: get("average"), threshold: get("threshold") });
+  const asked = ["detection", "votes", "average", "threshold"];
+  const state = () => Object.fromEntries(asked.map((name) => [name, get(name)]));
 
-  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, PLACES.length - 1) * 1000) / 1000 });
+  const moveTo = (value) => put({ position: Math.round(clamp(value, 0, LAST) * 1000) / 1000 });
   const goTo = (value) => { play.pause(); moveTo(value); }; // by hand
   const choose = (detection) => put({ detection: (detection + view().count) % view().count });
-  const point = (row, column) => put({ row: clamp(row, 0, view().side - 1), column: clamp(column, 0, view().side - 1) });
+  const inside = (at) => clamp(at, 0, view().side - 1);
+  const point = (row, column) => put({ row: inside(row), column: inside(column) });
 
   function vote(stage) {
-    const now = get("votes"), next = now.includes(stage) ? now.filter((one) => one !== stage) : [...now, stage].sort((a, b) => a - b);
-    put({ votes: next.length ? next : now }); // somebody has to vote
+    const now = get("votes"), next = view().stages.filter((one) => now.includes(one) !== (one === stage));
+    if (next.length) put({ votes: next }); // somebody has to vote
   }
 
   // ---- elements, top to bottom
-  const pictures = pictureButtons(views, (index) => { play.pause(); put({ picture: index, detection: 0 }); }, () => schedule());
+  const open = (index) => { play.pause(); put({ picture: index, detection: 0 }); };
+  const pictures = pictureButtons(views, open, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });
-  const play = player("Play from the grid to the picture", { place: () => get("position"), last: () => PLACES.length - 1, moveTo });
+  const track = { place: () => get("position"), last: () => LAST, moveTo };
+  const play = player("Play from the grid to the picture", track);
   const slider = make("input", {
-    type: "range", min: 0, max: PLACES.length - 1, step: STEP, class: "cl-slider", "aria-label": "From grid to pixels",
+    type: "range", min: 0, max: LAST, step: STEP, class: "cl-slider", "aria-label": "From grid to pixels",
     oninput: () => goTo(Number(slider.value)),
   });
-  const ticks = make("div", { class: "mv-ticks" }, ...PLACES.map((name, k) => make("button", { type: "button", onclick: () => goTo(k) }, name)));
+  const tick = (name, k) => make("button", { type: "button", onclick: () => goTo(k) }, name);
+  const ticks = make("div", { class: "mv-ticks" }, ...PLACES.map(tick));
   const threshold = make("input", {
     type: "range", min: 0, max: 1, step: 0.01, class: "mv-threshold", "aria-label": "Threshold",
     oninput: () => put({ threshold: Number(threshold.value) }),
@@ -193,38 +216,44 @@ function render({ model, el }) {
   const target = make("input", { type: "checkbox", onchange: () => put({ show_target: target.checked }) });
   const average = make("select", { "aria-label": "What is averaged", onchange: () => put({ average: average.value }) });
   const chooser = make("select", { "aria-label": "Detection", onchange: () => choose(Number(chooser.value)) });
-  const arrow = (text, label, step) => make("button", { type: "button", "aria-label": label, onclick: () => choose(get("detection") + step) }, text);
+  const arrow = (text, label, step) =>
+    make("button", { type: "button", "aria-label": label, onclick: () => choose(get("detection") + step) }, text);
   const tiles = make("div", { class: "mv-tiles" });
   const caption = make("p", { class: "cl-headline" });
-  const table = make("div", { class: "cl-scroll" });
+  const table = make("div", { class: "mv-cell" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const help = keyboardHelp(
-    [keycap("Tab"), " goes from control to control; on the slider ", keycap("←"), keycap("→"), " move between grid and picture, ", keycap("Space"), " plays"],
+    [keycap("Tab"), " goes from control to control"],
+    [keycap("←"), keycap("→"), " on the slider: between grid and picture, ", keycap("Space"), " play"],
     [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the picture or on a grid: another cell"],
-    [keycap("N"), keycap("P"), " next or previous detection, ", keycap("1"), keycap("2"), keycap("3"), " give or take the vote of a stage, ", keycap("T"), " true outline"]);
-  const root = make("section", { class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: keyListener(actionOf) },
-    make("div", { class: "cl-head" }, pictures.row,
-      make("div", { class: "mv-choose" }, "detection", arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
+    [keycap("N"), keycap("P"), " next or previous detection, ", keycap("T"), " true outline"],
+    [keycap("1"), keycap("2"), keycap("3"), " give a stage its vote, or take it"]);
+  const hint = "The yellow cell is the one in the table; point at a grid to read another. " +
+    "Press ▶ to see the grid go into the picture.";
+  const root = make("section", {
+    class: "cascade-lab mask-viewer", "aria-label": "Mask viewer", onkeydown: keyListener(actionOf),
+  }, make("div", { class: "cl-head" }, pictures.row,
+      make("div", { class: "mv-choose" }, "detection",
+        arrow("‹", "Previous detection", -1), chooser, arrow("›", "Next detection", 1))),
     make("div", { class: "cl-body" },
       make("div", {}, pictureBox, status,
         make("div", { class: "cl-transport" }, play.button, make("div", { class: "cl-track" }, slider, ticks)),
         make("div", { class: "cl-tools" },
           make("label", {}, "threshold ", threshold, thresholdValue),
           make("label", {}, "average of ", average),
-          make("label", {}, target, "true outline", swatch({ color: "#fff", dash: [] }))), help),
-      make("div", { class: "mv-panel" }, tiles, legend(), caption, table,
-        make("p", { class: "cl-hint" }, "The yellow cell is the one in the table; point at a grid to read another. Press ▶ to see the grid go into the picture."))), live);
+          make("label", {}, target, "true outline", swatch(WHITE))), help),
+      make("div", {}, tiles, legend(), caption, table, make("p", { class: "cl-hint" }, hint))), live);
   el.replaceChildren(root);
   fillOptions(average, [["sigmoids", "sigmoids (official)"], ["logits", "logits"]], get("average"));
   const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
 
   function legend() {
-    const one = views[0], most = one.most_logit;
+    const { most_logit: most, low_color: low, high_color: high } = views[0];
+    const line = (name, from, colors, to) => [
+      make("span", {}, name), make("span", { class: "cl-number" }, from),
+      make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, ${colors})` }), make("span", {}, to)];
     return make("div", { class: "mv-legend", "aria-hidden": "true" },
-      make("span", {}, "logit"), make("span", { class: "cl-number" }, `−${most}`),
-      make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, ${one.low_color}, #fff, ${one.high_color})` }),
-      make("span", {}, `+${most}`), make("span", {}, "mean"), make("span", { class: "cl-number" }, "0"),
-      make("span", { class: "mv-bar", style: `background: linear-gradient(90deg, #fff, ${one.high_color})` }), make("span", {}, "1"));
+      ...line("logit", `−${most}`, [low, "#fff", high], `+${most}`), ...line("mean", "0", ["#fff", high], "1"));
   }
 
   // ---- one tile a stage and one for the mean; their canvases live as long as the stages do
@@ -233,11 +262,13 @@ function render({ model, el }) {
     const one = view();
     if (tileKey === String(one.stages)) return;
     tileKey = String(one.stages);
-    tileCanvases = [...one.stages, 0].map((stage) => {
-      const tile = make("canvas", { tabindex: 0, class: "mv-tile", role: "application", "aria-roledescription": "grid of cells" });
+    tileCanvases = [...one.stages, "mean"].map(() => {
+      const tile = make("canvas", {
+        tabindex: 0, class: "mv-tile", role: "application", "aria-roledescription": "grid of cells",
+      });
       const pointAt = (event) => {
-        const area = tile.getBoundingClientRect();
-        point(Math.floor(((event.clientY - area.top) / area.height) * view().side), Math.floor(((event.clientX - area.left) / area.width) * view().side));
+        const area = tile.getBoundingClientRect(), cell = area.width / view().side;
+        point(Math.floor((event.clientY - area.top) / cell), Math.floor((event.clientX - area.left) / cell));
       };
       tile.addEventListener("pointermove", pointAt);
       tile.addEventListener("pointerdown", pointAt);
@@ -247,7 +278,8 @@ function render({ model, el }) {
       const stage = one.stages[index];
       if (!stage) return make("div", { class: "mv-card" }, make("span", { class: "mv-name" }), tile);
       const box = make("input", { type: "checkbox", "data-stage": stage, onchange: () => vote(stage) });
-      return make("div", { class: "mv-card" }, make("label", { class: "mv-name" }, box, swatch(one.styles[index]), `stage ${stage} votes`), tile);
+      const name = make("label", { class: "mv-name" }, box, swatch(one.styles[index]), `stage ${stage} votes`);
+      return make("div", { class: "mv-card" }, name, tile);
     }));
   }
 
@@ -266,7 +298,7 @@ function render({ model, el }) {
       : key === "ArrowDown" ? () => point(get("row") + 1, get("column"))
       : key === "ArrowUp" ? () => point(get("row") - 1, get("column"))
       : key === "Home" ? () => goTo(0)
-      : key === "End" ? () => goTo(PLACES.length - 1) : null;
+      : key === "End" ? () => goTo(LAST) : null;
   }
 
   // ---- painting
@@ -276,8 +308,7 @@ function render({ model, el }) {
     paintTiles();
     paintControls();
     paintTable();
-    const { detection, votes, average: of, threshold: least } = state();
-    root.dataset.painted = [get("picture"), detection, get("position"), two(least), votes, of, get("row"), get("column"), get("show_target")].join(":");
+    root.dataset.painted = TRAITS.map(get).join(":"); // what is shown now, for tests
   }
 
   function paintCanvas() {
@@ -288,25 +319,30 @@ function render({ model, el }) {
     context.fillStyle = `rgba(0, 0, 0, ${0.5 * (1 - share)})`;
     context.fillRect(0, 0, width, height);
 
-    const box = boxOf(one, now.detection).map((value) => value * scale), big = 0.86 * Math.min(width, height);
+    const box = cornersOf(one.boxes, now.detection).map((value) => value * scale), big = 0.86 * Math.min(width, height);
     const start = [(width - big) / 2, (height - big) / 2, (width + big) / 2, (height + big) / 2];
     const [x1, y1, x2, y2] = start.map((value, i) => value + (box[i] - value) * share);
     const cell = [(x2 - x1) / one.side, (y2 - y1) / one.side];
-    strokeBoxes(context, [box], { color: "#fff", dash: [] }, 1.5);
+    strokeBoxes(context, [box], WHITE, 1.5);
     if (fade < 1) {
       const mean = averageOf(one, now);
       context.imageSmoothingEnabled = false;
       context.globalAlpha = (1 - 0.25 * share) * (1 - fade);
-      context.drawImage(gridPicture(one, `mean ${now.detection} ${now.votes} ${now.average}`, mean, shareColor), x1, y1, x2 - x1, y2 - y1);
+      context.drawImage(gridPicture(one, `mean ${averageKey(now)}`, mean, shareColor), x1, y1, x2 - x1, y2 - y1);
       if (Math.min(...cell) > 5) paintLines(context, one.side, [x1, y1], cell);
-      strokeEdges(context, edgesOf(mean.map((value) => (value >= now.threshold ? 1 : 0)), one.side, one.side), [x1, y1], cell, "#000", 1.5, "");
+      strokeEdges(context, cellEdges(one, now), [x1, y1], cell, "#000", 1.5, "");
       context.globalAlpha = 1;
     }
     const truth = get("show_target") && share === 1 ? targetOf(one, now.detection) : null;
     const edges = truth && keep(one, `edges ${one.targetIndex[now.detection]}`, () => edgesOf(truth, ...one.size));
     if (truth) strokeEdges(context, edges, [0, 0], [scale, scale], "#fff", 1.75);
     if (fade > 0) paintPixels(context, one, now, fade, scale); // over the true outline: white is left where they differ
-    strokeBoxes(context, [[x1 + get("column") * cell[0], y1 + get("row") * cell[1], x1 + (get("column") + 1) * cell[0], y1 + (get("row") + 1) * cell[1]]], { color: "#F0E442", dash: [] }, 1.5);
+    strokeCell(context, [x1, y1], cell);
+  }
+
+  function strokeCell(context, [x, y], [w, h]) {
+    const row = get("row"), column = get("column");
+    strokeBoxes(context, [[x + column * w, y + row * h, x + (column + 1) * w, y + (row + 1) * h]], YELLOW, 1.5);
   }
 
   function paintLines(context, side, [x, y], [w, h]) {
@@ -321,14 +357,16 @@ function render({ model, el }) {
   }
 
   function paintPixels(context, one, now, alpha, scale) {
-    const name = `${now.detection} ${now.votes} ${now.average} ${now.threshold}`, color = rgb(one.high_color);
+    const name = pasteKey(now), color = rgb(one.high_color);
     const { left, top, columns, rows, inside } = pasteOf(one, now);
     if (!rows || !columns) return;
-    const pixels = keep(one, `pixels ${name}`, () => pixelPicture(columns, rows, (i) => [...color, inside[i] ? 120 : 0]));
+    const rim = keep(one, `rim ${name}`, () => edgesOf(inside, rows, columns));
+    const tint = (i) => [...color, inside[i] ? 120 : 0];
+    const pixels = keep(one, `pixels ${name}`, () => pixelPicture(columns, rows, tint));
     context.imageSmoothingEnabled = false;
     context.globalAlpha = alpha;
     context.drawImage(pixels, left * scale, top * scale, columns * scale, rows * scale);
-    strokeEdges(context, keep(one, `rim ${name}`, () => edgesOf(inside, rows, columns)), [left * scale, top * scale], [scale, scale], "#56B4E9", 1.75);
+    strokeEdges(context, rim, [left * scale, top * scale], [scale, scale], "#56B4E9", 1.75);
     context.globalAlpha = 1;
   }
 
@@ -338,28 +376,29 @@ function render({ model, el }) {
       const stage = one.stages[index], room = { clientWidth: tile.parentElement.clientWidth };
       const { context, width } = fitCanvas(tile, room, [one.side, one.side], 240), cell = width / one.side;
       const values = stage ? logitsOf(one, stage, now.detection) : mean;
-      const name = stage ? `logits ${stage} ${now.detection}` : `mean ${now.detection} ${now.votes} ${now.average}`;
+      const name = stage ? `logits ${stage} ${now.detection}` : `mean ${averageKey(now)}`;
       context.imageSmoothingEnabled = false;
       context.globalAlpha = 1;
       context.drawImage(gridPicture(one, name, values, stage ? logitColor : shareColor), 0, 0, width, width);
-      if (!stage) strokeEdges(context, edgesOf(mean.map((value) => (value >= now.threshold ? 1 : 0)), one.side, one.side), [0, 0], [cell, cell], "#000", 1.5, "");
+      if (!stage) strokeEdges(context, cellEdges(one, now), [0, 0], [cell, cell], "#000", 1.5, "");
       if (stage && !now.votes.includes(stage)) {
         context.fillStyle = "rgba(128, 128, 128, 0.72)";
         context.fillRect(0, 0, width, width);
         tag(context, "no vote", 4, 4, one.styles[index].color);
       }
-      const x = get("column") * cell, y = get("row") * cell;
-      strokeBoxes(context, [[x, y, x + cell, y + cell]], { color: "#F0E442", dash: [] }, 1.5);
+      strokeCell(context, [0, 0], [cell, cell]);
+      const row = get("row"), column = get("column"), value = two(values[row * one.side + column]);
       const what = stage ? `logit of stage ${stage}` : "mean";
-      tile.setAttribute("aria-label", `Row ${get("row")}, column ${get("column")}: ${what} ${two(values[get("row") * one.side + get("column")])}. Arrow keys choose a cell.`);
+      tile.setAttribute("aria-label", `Row ${row}, column ${column}: ${what} ${value}. Arrow keys choose a cell.`);
     });
   }
 
   function paintControls() {
     const one = view(), now = state(), at = get("position"), { area, iou: quality } = measure(one, now);
     const place = at % 1 ? `between "${PLACES[Math.floor(at)]}" and "${PLACES[Math.ceil(at)]}"` : PLACES[at];
-    const words = [place, `${area} pixels inside`, Number.isFinite(quality) ? `mask IoU ${two(quality)}` : "mask IoU unknown"];
-    status.replaceChildren(make("strong", {}, words[0]), make("span", {}, words[1]), make("span", {}, words[2]));
+    const found = Number.isFinite(quality) ? `mask IoU ${two(quality)}` : "mask IoU unknown";
+    const words = [place, `${area} pixels inside`, found];
+    status.replaceChildren(...words.map((text, i) => make(i ? "span" : "strong", {}, text)));
     const name = `${className(one, now.detection)} ${two(one.scores[now.detection])}`;
     canvas.setAttribute("aria-label", `${one.name}, ${name}: ${words.join(", ")}. Arrow keys choose a cell.`);
     slider.value = at;
@@ -375,23 +414,24 @@ function render({ model, el }) {
     tiles.querySelectorAll("input").forEach((box) => { box.checked = now.votes.includes(Number(box.dataset.stage)); });
     tiles.lastElementChild.querySelector(".mv-name").textContent = `mean of ${now.average}`;
     pictures.mark(get("picture"));
-    fillOptions(chooser, [...one.scores].map((score, i) => [i, `${i + 1} · ${className(one, i)} · ${two(score)}`]), now.detection);
+    const option = (score, i) => [i, `${i + 1} · ${className(one, i)} · ${two(score)}`];
+    fillOptions(chooser, [...one.scores].map(option), now.detection);
     const spoken = `${name}, ${words[1]}, ${words[2]}`;
     if (live.textContent !== spoken) live.textContent = spoken;
   }
 
   function paintTable() {
     const one = view(), now = state(), at = get("row") * one.side + get("column"), mean = averageOf(one, now)[at];
-    caption.textContent = `Cell in row ${get("row")}, column ${get("column")}: ${mean >= now.threshold ? "inside" : "outside"}.`;
+    const side = mean >= now.threshold ? "inside" : "outside";
+    caption.textContent = `Cell in row ${get("row")}, column ${get("column")}: ${side}.`;
     const rows = one.stages.map((stage, index) => {
-      const value = logitsOf(one, stage, now.detection)[at];
-      return make("tr", { "data-stage": stage }, make("th", { scope: "row" }, swatch(one.styles[index]), ` stage ${stage}`),
-        make("td", {}, signed(value)), make("td", {}, sigmoid(value).toFixed(3)), make("td", {}, now.votes.includes(stage) ? "yes" : "no"));
+      const value = logitsOf(one, stage, now.detection)[at], votes = now.votes.includes(stage) ? "yes" : "no";
+      const name = [swatch(one.styles[index]), ` stage ${stage}`];
+      return makeRow({}, name, [signed(value), sigmoid(value).toFixed(3), votes]);
     });
-    const last = make("tr", { "data-stage": "mean" }, make("th", { scope: "row" }, `mean of ${now.average}`), make("td", {}, ""),
-      make("td", {}, mean.toFixed(3)), make("td", {}, mean >= now.threshold ? `≥ ${two(now.threshold)}` : `< ${two(now.threshold)}`));
-    const head = make("tr", {}, ...["", "logit", "sigmoid", "votes"].map((text) => make("th", { scope: "col" }, text)));
-    table.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows, last)));
+    const verdict = `${mean >= now.threshold ? "≥" : "<"} ${two(now.threshold)}`;
+    const last = makeRow({}, [`mean of ${now.average}`], ["", mean.toFixed(3), verdict]);
+    table.replaceChildren(makeTable(["", "logit", "sigmoid", "votes"], [...rows, last]));
   }
 
   schedule();

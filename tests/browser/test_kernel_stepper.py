@@ -176,6 +176,20 @@ def test_the_running_sum_stands_in_the_output(open_page, trace):
     )
 
 
+def test_numbers_are_told_when_their_line_has_run(open_page, trace):
+    page = open_page(KernelStepper(trace, row=2, column=2, backward=True))
+    asks = ("Where does this point", "Where does this point", "Softmax", "Should the point move?")
+    asks = (*asks, "Should the point move?", "Should the point count", "Through the softmax")  # a column each
+    titles = [moment.title for moment, _ in moments(True)]
+    first = [next(i for i, title in enumerate(titles) if title.startswith(ask)) for ask in asks]
+    row = page.locator(".ks-points tbody tr").first
+    for step in (*range(7, 16), len(titles) - 1):
+        page.get_by_label("Step", exact=True).fill(str(step))
+        settle(page, f"backward:{trace.thread_of(2, 2)}:{step}")
+        told = [text != "·" for text in row.locator("td").all_inner_texts()]
+        assert told == [step >= begin for begin in first], step
+
+
 def test_the_panel_tells_who_meets_in_a_cell(open_page, trace, tmp_path):
     thread, point, corner = trace.thread_of(2, 3), 1, 2
     step = next(i for i, (m, k) in enumerate(moments(True)) if k == point and m.corner == corner)

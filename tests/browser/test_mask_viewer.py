@@ -42,7 +42,7 @@ def status(page) -> str:
 
 def cells(page) -> list[list[str]]:
     rest(page)
-    return [row.locator("td").all_inner_texts() for row in page.locator(".mv-panel tbody tr").all()]
+    return [row.locator("td").all_inner_texts() for row in page.locator(".mv-cell tbody tr").all()]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_themes_are_legible(open_page, views, tmp_path, scheme):
     for selector in (
         ".cl-headline",
         ".cl-status strong",
-        ".mv-panel td",
+        ".mv-cell td",
         ".mv-legend",
         ".mv-name",
         ".cl-help",
