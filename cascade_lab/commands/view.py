@@ -30,6 +30,8 @@ USAGE = """usage: cascade-lab view RUN [IMAGE...] --output FILE [options]
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
+    """The options of the command, as ``USAGE`` explains them."""
+
     output: str = ""
     pictures: int = 3
     most: int = 40

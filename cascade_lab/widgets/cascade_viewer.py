@@ -29,6 +29,7 @@ class CascadeViewer(CanvasWidget):
         picture: which view; position: 0 = proposals, k = after stage k, anything between is interpolated.
         threshold: least final score of a shown box; class_filter: a class name, or "" for all.
         selected: the followed box, -1 for none.
+        show_masks, show_targets: draw the masks, the ground truth.
         show_positives: draw faintly the boxes that are no positives of the stage that they enter next.
 
     Raises:

@@ -54,6 +54,7 @@ class KernelStepper(CanvasWidget):
 
     @property
     def last_step(self) -> int:
+        """Return the number of the last step of the kernel on show."""
         return len(moments(self.backward)) - 1
 
     def panel_text(self) -> str:

@@ -93,6 +93,7 @@ class KernelTrace:
 
     @property
     def groups(self) -> int:
+        """Return how many groups the channels are divided into."""
         return self.logits.shape[2]
 
     @property

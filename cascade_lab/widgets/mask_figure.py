@@ -41,24 +41,24 @@ def draw_masks(
     box = view.boxes[detection].tolist()
     show_picture(axes[0], picture)
     add_box(axes[0], box, BOX)
-    title(axes[0], f"{view.class_name(detection)} {view.scores[detection]:.2f}")
+    _title(axes[0], f"{view.class_name(detection)} {view.scores[detection]:.2f}")
     for row, (stage, panel) in enumerate(zip(view.stages, axes[1:], strict=False)):
-        draw_cells(panel, view.logits[row, detection], LOGITS, MOST_LOGIT, faint=stage not in voters)
+        _draw_cells(panel, view.logits[row, detection], LOGITS, MOST_LOGIT, faint=stage not in voters)
         panel.spines[:].set(color=stage_look(stage - 1).colour, linewidth=2.5)
-        title(panel, f"stage {stage}: logits" + ("" if stage in voters else ", no vote"))
+        _title(panel, f"stage {stage}: logits" + ("" if stage in voters else ", no vote"))
     mean = averaged(view, detection, voters, average).numpy()
-    draw_cells(axes[-2], mean, SHARES, None)
+    _draw_cells(axes[-2], mean, SHARES, None)
     outline(axes[-2], mean >= threshold)
-    title(axes[-2], f"mean of {average}, ≥ {threshold:.2f}")
+    _title(axes[-2], f"mean of {average}, ≥ {threshold:.2f}")
     mask = pasted(view, detection, voters, threshold, average)
     show_picture(axes[-1], overlay_masks(picture, mask[None], [BLUE]))
     add_box(axes[-1], box, BOX)
     iou = mask_iou(view, detection, mask)
-    title(axes[-1], f"pasted, {mask.sum()} pixels" + ("" if np.isnan(iou) else f", IoU {iou:.2f}"))
+    _title(axes[-1], f"pasted, {mask.sum()} pixels" + ("" if np.isnan(iou) else f", IoU {iou:.2f}"))
     return figure
 
 
-def draw_cells(
+def _draw_cells(
     axes: Axes, values: np.ndarray, colours: LinearSegmentedColormap, most: float | None, faint: bool = False
 ) -> None:
     """Draw (S, S) values cell by cell: from -most to most, or where that is None from 0 to 1."""
@@ -81,6 +81,6 @@ def outline(axes: Axes, inside: np.ndarray) -> None:
     axes.vlines(columns, rows, rows + 1, colors=INK, linewidths=1.4)
 
 
-def title(axes: Axes, text: str) -> None:
+def _title(axes: Axes, text: str) -> None:
     """Write the title of a panel."""
     axes.set_title(text, fontsize=9, color=INK)

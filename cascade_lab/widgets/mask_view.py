@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from cascade_lab.errors import InputError
-from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.ops.masks import paste_masks
 from cascade_lab.structures import Instances
 from cascade_lab.trace import Trace
-from cascade_lab.widgets.stored_trace import encode_picture
+from cascade_lab.widgets.stored_trace import check_picture, encode_picture, match_targets
 
 Average = Literal["sigmoids", "logits"]
 
@@ -91,11 +90,7 @@ def mask_view(
     found = trace.detections
     if found is None or not found.mask_logits:
         raise InputError("trace: it holds no masks; use that of predict() of a detector with mask heads")
-    if tuple(picture.shape[1:]) != tuple(trace.sizes[index]):
-        raise InputError(
-            f"picture has shape {tuple(picture.shape)}, picture {index} of the trace (3, H, W) = "
-            f"{(3, *trace.sizes[index])}; pass the original picture of this trace"
-        )
+    check_picture(picture, trace, index)
     scores = found.scores[index].cpu()
     best = scores.argsort(descending=True, stable=True)[:most]
     boxes = found.boxes[index].cpu()[best].float()
@@ -115,7 +110,7 @@ def mask_view(
         scores=scores[best].float().numpy(),
         logits=torch.stack(logits).numpy(),
         target_masks=masks.numpy(),
-        target_index=_overlapped(boxes, truth if len(masks) else None),
+        target_index=match_targets(boxes, truth if len(masks) else None),
     )
 
 
@@ -164,11 +159,3 @@ def mask_table(view: MaskView, threshold: float = 0.5, least: float = 0.3) -> st
         head = f"{detection + 1} {view.class_name(detection)} {view.scores[detection]:.2f}"
         lines.append(f"{head:<22}" + "".join(f"{iou:9.3f}" for iou in ious))
     return "\n".join(lines)
-
-
-def _overlapped(boxes: Tensor, truth: Instances | None) -> np.ndarray:
-    """Match each box (D, 4) to the ground truth that it overlaps best; -1 where it overlaps none."""
-    if truth is None or not len(truth) or not len(boxes):
-        return np.full(len(boxes), -1, np.int32)
-    iou, target = pairwise_iou(boxes, truth.boxes.float()).max(1)
-    return torch.where(iou > 0, target, -1).numpy().astype(np.int32)

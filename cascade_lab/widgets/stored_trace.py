@@ -71,6 +71,7 @@ class View:
 
     @property
     def stages(self) -> int:
+        """Return how many stages the cascade has."""
         return len(self.thresholds)
 
     def __len__(self) -> int:
@@ -104,11 +105,7 @@ def view_from_trace(
     trace = trace.to_original()
     if trace.detections is None:
         raise InputError("trace: detections is None; use the trace of predict(), not of a training step")
-    if tuple(picture.shape) != (3, *trace.sizes[index]):
-        raise InputError(
-            f"picture has shape {tuple(picture.shape)}, trace picture {index} is (3, H, W) = "
-            f"{(3, *trace.sizes[index])}; pass the original picture of this trace"
-        )
+    check_picture(picture, trace, index)
     rows = trace.detections.rows[index]
     if len(instances) != len(rows) or instances.scores is None or instances.labels is None:
         raise InputError(
@@ -139,7 +136,7 @@ def view_from_trace(
         masks=masks,
         targets=(torch.zeros(0, 4) if truth is None else truth.boxes.float()).numpy(),
         target_labels=_labels(truth),
-        target_index=_target_index(boxes[-1], truth),
+        target_index=match_targets(boxes[-1], truth),
     )
 
 
@@ -224,18 +221,28 @@ def _masks(trace: Trace, index: int, best: Tensor) -> tuple[np.ndarray, tuple[in
     return (every * 255).round().byte().numpy(), tuple(k + 1 for k in sorted(own))
 
 
-def _target_index(final: Tensor, truth: Instances | None) -> np.ndarray:
-    """Match each final box (D, 4) to the ground truth it overlaps best; -1 where it overlaps none."""
-    if truth is None or len(truth) == 0 or len(final) == 0:
-        return np.full(len(final), -1, np.int32)
-    iou, target = pairwise_iou(final, truth.boxes.float()).max(1)
-    return torch.where(iou > 0, target, -1).numpy().astype(np.int32)
-
-
 def _labels(truth: Instances | None) -> np.ndarray:
     if truth is None or truth.labels is None:
         return np.full(0 if truth is None else len(truth), -1, np.int32)
     return truth.labels.numpy().astype(np.int32)
+
+
+def check_picture(picture: Tensor, trace: Trace, index: int) -> None:
+    """Raise InputError where ``picture`` is not as large as picture ``index`` of the trace, in original frame."""
+    expected = (3, *trace.sizes[index])
+    if tuple(picture.shape) != expected:
+        raise InputError(
+            f"picture has shape {tuple(picture.shape)}, picture {index} of the trace (3, H, W) = {expected}; "
+            "pass the original picture of this trace"
+        )
+
+
+def match_targets(boxes: Tensor, truth: Instances | None) -> np.ndarray:
+    """Return (D,) int32: which ground truth each box (D, 4) overlaps best, -1 where it overlaps none."""
+    if truth is None or len(truth) == 0 or len(boxes) == 0:
+        return np.full(len(boxes), -1, np.int32)
+    iou, target = pairwise_iou(boxes, truth.boxes.float()).max(1)
+    return torch.where(iou > 0, target, -1).numpy().astype(np.int32)
 
 
 def encode_picture(picture: Tensor) -> bytes:
