@@ -228,7 +228,7 @@ def _labels(truth: Instances | None) -> np.ndarray:
 
 
 def check_picture(picture: Tensor, trace: Trace, index: int) -> None:
-    """Raise InputError where ``picture`` is not as large as picture ``index`` of the trace, in original frame."""
+    """Raise InputError where ``picture`` is not as large as picture ``index`` of the trace was."""
     expected = (3, *trace.sizes[index])
     if tuple(picture.shape) != expected:
         raise InputError(

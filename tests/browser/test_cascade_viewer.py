@@ -15,7 +15,7 @@ import torch
 
 from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.widgets.cascade_viewer import CascadeViewer
-from cascade_lab.widgets.stage_text import describe_box
+from cascade_lab.widgets.stage_text import describe_box, stage_ious
 from cascade_lab.widgets.stored_trace import View, first_trace, view_from_trace
 from tests.browser.pages import (
     ASK_KERNEL,
@@ -136,6 +136,19 @@ def test_who_is_positive_is_asked_by_the_stage_that_comes_next(open_page, views,
     words = f"{int((ious >= limit).sum())} positive at IoU {limit:.2f}"
     assert words in page.locator(".cl-status").inner_text()
     assert words in page.locator(".cl-slider").get_attribute("aria-valuetext")
+
+
+def test_bars_of_all_stages_stand_on_one_scale(open_page, views):
+    page = open_page(CascadeViewer(views))
+    heights = np.array(
+        page.evaluate(
+            """() => [...document.querySelectorAll(".cv-histogram")].map(
+                (svg) => [...svg.querySelectorAll("rect")].map((bar) => +bar.getAttribute("height")))"""
+        )
+    )
+    ious = stage_ious(views[0], threshold=0.3)
+    counts = np.stack([np.histogram(row[~np.isnan(row)], bins=20, range=(0, 1))[0] for row in ious])
+    np.testing.assert_allclose(heights, heights.max() * counts / counts.max(), atol=1e-6)
 
 
 def test_threshold_and_class_filter(open_page, views):

@@ -17,6 +17,12 @@ from tests.widgets import made_up
 
 pytestmark = pytest.mark.browser
 
+# What the canvas shows at the middle of some pixels (x, y) of a picture with so many columns.
+COLOURS = """(canvas, [points, columns]) => {
+  const context = canvas.getContext("2d"), scale = canvas.width / columns;
+  const at = ([x, y]) => [...context.getImageData((x + 0.5) * scale, (y + 0.5) * scale, 1, 1).data];
+  return points.map(at) }"""
+
 
 def make_view(seed: int = 0, **options) -> MaskView:
     picture, trace, _, targets = made_up.made_up_prediction(seed, **options)
@@ -73,21 +79,10 @@ def test_pixels_on_the_canvas_are_those_of_the_mask(open_page, views):
     x1, y1, x2, y2 = viewer.view.boxes[0].round().astype(int)
     points = [(x, y) for y in range(y1 + 3, y2 - 3, 6) for x in range(x1 + 3, x2 - 3, 6)]
     points = [(x, y) for x, y in points if len(set(mask[y - 1 : y + 2, x - 1 : x + 2].ravel())) == 1]
-    found = page.locator(".cl-canvas").evaluate(
-        """(canvas, [points, columns]) => { const c = canvas.getContext("2d"), s = canvas.width / columns;
-        return points.map(([x, y]) => [...c.getImageData((x + 0.5) * s, (y + 0.5) * s, 1, 1).data]) }""",
-        [[[int(x), int(y)] for x, y in points], viewer.view.size[1]],
-    )
+    asked = [[[int(x), int(y)] for x, y in points], viewer.view.size[1]]
+    found = page.locator(".cl-canvas").evaluate(COLOURS, asked)
     viewer.detection = 1  # the same picture with another mask: where do the colours differ?
-    other = (
-        open_page(viewer)
-        .locator(".cl-canvas")
-        .evaluate(
-            """(canvas, [points, columns]) => { const c = canvas.getContext("2d"), s = canvas.width / columns;
-        return points.map(([x, y]) => [...c.getImageData((x + 0.5) * s, (y + 0.5) * s, 1, 1).data]) }""",
-            [[[int(x), int(y)] for x, y in points], viewer.view.size[1]],
-        )
-    )
+    other = open_page(viewer).locator(".cl-canvas").evaluate(COLOURS, asked)
     tinted = [
         max(abs(a - b) for a, b in zip(p, q, strict=True)) > 25 for p, q in zip(found, other, strict=True)
     ]
@@ -228,6 +223,17 @@ def test_reduced_motion_jumps(open_page, views):
     rest(page)
     assert page.locator(".cl-slider").input_value() in ("0", "1")
     page.wait_for_function("() => document.querySelector('.cl-slider').value === '2'", timeout=8000)
+
+
+def test_playing_glides_until_a_hand_takes_over(open_page, views):
+    page = open_page(MaskViewer(views))
+    page.locator(".cl-canvas").focus()
+    page.keyboard.press("Space")
+    page.wait_for_function("() => 0 < document.querySelector('.cl-slider').value % 1")
+    page.keyboard.press("Home")
+    page.wait_for_selector("button[aria-label^=Play]")
+    page.wait_for_timeout(300)
+    assert page.locator(".cl-slider").input_value() == "0"
 
 
 def test_narrow_window_needs_no_sideways_scrolling(open_page, views, tmp_path):

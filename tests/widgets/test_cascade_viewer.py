@@ -1,7 +1,6 @@
 """The viewer without a browser: its traits, what goes over the wire, and the exported page."""
 
 import base64
-import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -15,10 +14,7 @@ from cascade_lab.errors import InputError
 from cascade_lab.widgets.cascade_viewer import CascadeViewer
 from cascade_lab.widgets.stage_text import describe_box
 from cascade_lab.widgets.stored_trace import view_from_trace
-
-spec = importlib.util.spec_from_file_location("made_up", Path(__file__).with_name("made_up.py"))
-made_up = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_up)
+from tests.widgets import made_up
 
 
 def make_view(seed: int = 0, **options):
