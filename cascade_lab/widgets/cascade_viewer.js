@@ -219,8 +219,8 @@ function render({ model, el }) {
 
   // ---- elements, top to bottom
   const source = make("span", { class: "cl-source" });
-  const open = (index) => { play.pause(); put({ picture: index, selected: -1 }); };
-  const pictures = pictureButtons(views, open, () => schedule());
+  const toPicture = (index) => { play.pause(); put({ picture: index, selected: -1 }); };
+  const pictures = pictureButtons(views, toPicture, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const stageBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });

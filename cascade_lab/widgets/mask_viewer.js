@@ -191,12 +191,12 @@ function render({ model, el }) {
 
   function vote(stage) {
     const now = get("votes"), next = view().stages.filter((one) => now.includes(one) !== (one === stage));
-    if (next.length) put({ votes: next }); // somebody has to vote
+    put({ votes: next.length ? next : now }); // somebody has to vote; the box that was unticked is ticked again
   }
 
   // ---- elements, top to bottom
-  const open = (index) => { play.pause(); put({ picture: index, detection: 0 }); };
-  const pictures = pictureButtons(views, open, () => schedule());
+  const toPicture = (index) => { play.pause(); put({ picture: index, detection: 0 }); };
+  const pictures = pictureButtons(views, toPicture, () => schedule());
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });

@@ -149,6 +149,8 @@ def test_votes_by_key_and_by_mouse_and_never_none(open_page, views):
     assert float(cells(page)[-1][1]) == pytest.approx(float(averaged(view, 0, [3])[14, 14]), abs=0.00051)
     page.keyboard.press("3")
     assert page.get_by_label("stage 3 votes").is_checked() and cells(page)[2][2] == "yes"
+    page.get_by_label("stage 3 votes").click()
+    assert cells(page)[2][2] == "yes" and page.get_by_label("stage 3 votes").is_checked()
 
 
 def test_detections_and_pictures(open_page, views):
