@@ -441,7 +441,8 @@ function render({ model, el }) {
     };
     const sum = short(trace.maps.grad_input[element], 4);
     const more = all.length > listed.length ? `And ${all.length - listed.length} more. ` : "";
-    const order = "Their order is not fixed on a GPU, so the last digits may differ from run to run.";
+    const order = "Their order is not fixed on a GPU, so the last digits may differ from run to run. " +
+      "The outputs of these threads are tinted in dL/d output.";
     meeting.replaceChildren(
       make("p", { class: "cl-headline" },
         `${all.length} additions by ${threads} threads meet in row ${row}, column ${column}; their sum is ${sum}.`),
