@@ -142,7 +142,7 @@ def test_a_diagnosis_is_answered(capsys):
     diagnose(1, wrong)
     said = capsys.readouterr().out
     assert exhibit.choices[exhibit.answer - 1].why in " ".join(said.split()) and exhibit.test not in said
-    diagnose(1, right)
+    diagnose(1, right.upper())
     answered = capsys.readouterr().out
     unmask(1)
     assert answered == capsys.readouterr().out

@@ -36,6 +36,7 @@ def diagnose(number: int, letter: str | None) -> None:
     if letter is None:
         print(f"No diagnosis yet: write one of {', '.join(known)}. unmask({number}) tells the answer.")
         return
+    letter = letter.lower()
     if len(letter) != 1 or letter not in known:
         raise InputError(f"diagnosis {letter!r} is none of {', '.join(known)}")
     choice = exhibit.choices[known.index(letter)]
