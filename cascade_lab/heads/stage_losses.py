@@ -9,6 +9,7 @@ from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.stage_targets import StageTargets
 from cascade_lab.losses import Divisor, class_loss, giou_loss, global_mean, l1_loss, mask_loss, smooth_l1_loss
 from cascade_lab.ops.box_coder import decode_deltas, encode_deltas
+from cascade_lab.ops.boxes import at_least_float32
 
 
 def box_losses(
@@ -55,5 +56,6 @@ def mask_losses(
     and still reaches every parameter.
     """
     own = logits[torch.arange(len(labels), device=labels.device), labels]  # (P, S, S)
-    pixels = divisor(logits.new_tensor(float(own.numel()))).clamp(min=1)
+    own = at_least_float32(own)  # float16 ends at 65504, which is the pixels of 83 masks
+    pixels = divisor(own.new_tensor(float(own.numel()))).clamp(min=1)
     return {"loss_mask": mask_loss(own, masks) / pixels}

@@ -113,3 +113,11 @@ def test_no_mask_is_zero_and_still_in_the_graph():
     found = mask_losses(logits, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, 2))
     found["loss_mask"].backward()
     assert found["loss_mask"].item() == 0 and logits.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_many_masks_are_counted_in_float32(dtype: torch.dtype):
+    """100 masks of 28 x 28 are 78400 pixels: infinite in float16, which would make the loss zero."""
+    logits = torch.zeros(100, 1, 28, 28, dtype=dtype)
+    found = mask_losses(logits, torch.zeros(100, dtype=torch.int64), torch.ones(100, 28, 28))
+    assert found["loss_mask"].item() == pytest.approx(math.log(2), rel=1e-6)
