@@ -146,6 +146,7 @@ class Cascade(nn.Module):
             boxes = [b[~is_target] for b, is_target in zip(refined, wanted.is_target, strict=True)]
         return losses, tuple(traces)
 
+    @torch.no_grad()
     def run(
         self, pyramid: Sequence[Tensor], images: ImageBatch, proposals: list[Tensor]
     ) -> tuple[StageTrace, ...]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cascade_lab.ops.boxes import area
 from cascade_lab.structures import Instances
-from cascade_lab.targets.assigner import Assigner, Assignment
+from cascade_lab.targets.assigner import UNUSED, Assigner, Assignment
 from cascade_lab.targets.mask_targets import mask_targets
 from cascade_lab.targets.sampler import Choose, Sampler
 
@@ -109,8 +110,12 @@ def stage_targets(
 
 
 def _assign_with_targets(assigner: Assigner, candidates: Tensor, target: Instances) -> Assignment:
-    """Match the proposals with the objects, and each object, which stands before them, with itself."""
+    """Match the proposals with the objects, and each object, which stands before them, with itself.
+
+    No deltas lead onto an object without area, so such a one is unused.
+    """
     own = torch.arange(len(target.objects()), device=candidates.device)
     proposals = assigner.assign(candidates[len(own) :], target)
-    index = torch.cat([own, proposals.target_index])
+    own_index = torch.where(area(candidates[: len(own)]) > 0, own, UNUSED)
+    index = torch.cat([own_index, proposals.target_index])
     return Assignment(index, torch.cat([torch.ones_like(own, dtype=candidates.dtype), proposals.iou]))

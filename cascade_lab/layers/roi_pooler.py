@@ -21,9 +21,10 @@ def level_of(boxes: Tensor, levels: int, canonical_size: float = 56.0) -> Tensor
     """Return the pyramid level (R,) int64 that each box (R, 4) is read from; 0 is the finest.
 
     A box of side ``canonical_size`` to twice that reads level 0, and every doubling is one level
-    coarser. Source: FPN, eq. 1, with 224 pixels at the fourth level written as 56 at the first.
+    coarser. Source: FPN, eq. 1, with 224 pixels at the fourth level written as 56 at the first. What is no
+    box, since it is inverted or not a number, reads level 0 too, where RoIAlign finds nothing.
     """
-    side = area(boxes).sqrt()
+    side = area(boxes).sqrt().nan_to_num(0.0)
     return torch.log2(side / canonical_size + 1e-6).floor().clamp(0, levels - 1).long()
 
 

@@ -94,7 +94,8 @@ class Assigner:
     def _rescue(self, matched: Tensor, iou: Tensor) -> Tensor:
         """Give each object all boxes that overlap it exactly as much as its best box; later objects win."""
         best = iou.max(dim=1).values  # (M,)
-        ties = (iou == best[:, None]) & (best >= self.min_positive_iou)[:, None]  # (M, R)
+        rescued = (best >= self.min_positive_iou) & (best > 0)  # an IoU of 0 would rescue with all boxes
+        ties = (iou == best[:, None]) & rescued[:, None]  # (M, R)
         for target, tie in enumerate(ties):
             matched = torch.where(tie, target, matched)
         return matched

@@ -221,6 +221,22 @@ def test_loss_reaches_every_parameter(targets: list[Instances], proposals: bool,
     assert all(value.isfinite().all() for value in cascade.state_dict().values())
 
 
+@pytest.mark.parametrize("box_loss", ["decoded_giou", "delta_smooth_l1", "delta_l1"])
+def test_boxes_without_area_spoil_no_loss(box_loss):
+    """Objects and proposals without width, height or both, among others."""
+    cascade = build(replace(CASCADE, box_head=replace(CASCADE.box_head, box_loss=box_loss)))
+    flat = torch.tensor([[10.0, 10.0, 10.0, 30.0], [10.0, 10.0, 30.0, 10.0], [64.0, 64.0, 64.0, 64.0]])
+    bare = objects(flat.tolist(), [0, 1, 2])
+    for targets in ([objects(), bare], [bare, bare]):
+        given = [torch.cat([flat, boxes(1)[0]]), flat]
+        losses, traces, _ = train(cascade, targets, given)
+        assert all(value.isfinite() for value in losses.values())
+        assert all(b.isfinite().all() for trace in traces for b in trace.boxes)
+        cascade.zero_grad()
+        torch.stack([value for name, value in losses.items() if "loss" in name]).sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in cascade.parameters())
+
+
 def test_ignored_regions_teach_nothing():
     """A region over the right half: with the rule on, no sampled box lies in it; with it off, some do."""
     target = replace(objects([[4.0, 6, 24, 30], [32.0, 0, 64, 64]]), ignore=torch.tensor([False, True]))
@@ -230,6 +246,16 @@ def test_ignored_regions_teach_nothing():
         cascade = build(replace(stages(1), ignore_ioa=ioa, sampler=replace(CASCADE.sampler, num=64)))
         _, traces, _ = train(cascade, [target], given)
         assert (traces[0].proposals[0] == corner).all(1).any() == trained
+
+
+def test_what_is_not_a_number_reaches_the_loss():
+    """A step that overflows in float16 must end in a loss that the training loop can refuse, not in a crash."""
+    cascade = build(stages(2))
+    with torch.no_grad():
+        cascade.box_heads[0].regressor.bias.fill_(torch.nan)
+    losses, traces, _ = train(cascade, [objects()])
+    assert not traces[0].boxes[0].isfinite().all()
+    assert losses["s0.loss_bbox"].isnan()
 
 
 # --- inference
@@ -257,6 +283,7 @@ def test_last_rois_ensemble_runs_all_heads_on_the_last_boxes():
     assert earlier is not None and len(earlier) == 2
     said = [torch.cat(rows).softmax(-1) for rows in (*earlier, found[2].logits)]
     assert_close(torch.stack(said).mean(0), torch.stack(heads).mean(0))
+    assert not any(rows.requires_grad for rows in cascade.run(pyramid, images, boxes())[2].earlier_logits[0])
     alone = build().eval().run(pyramid, images, boxes())
     assert all(stage.earlier_logits is None for stage in alone)
 

@@ -89,6 +89,14 @@ def test_ignored_regions_are_no_background():
     assert answers(target).labels.tolist() == [1, 1, 1, 1, CLASSES]
 
 
+def test_an_object_without_area_is_no_answer():
+    """No deltas lead onto a box without width: it is neither a positive nor, standing there, background."""
+    found = answers(objects([[5.0, 5.0, 5.0, 9.0], *ONE], [2, 1]), sampler=None)
+    assert found.sampled[0][0].tolist() == [1, 2, 3, 4] and found.sampled[0][1].tolist() == [5]
+    assert found.labels.tolist() == [1, 1, 1, 1, CLASSES]
+    assert found.is_target[0].tolist() == [True, False, False, False, False]
+
+
 def test_a_picture_without_any_box_offers_itself():
     found = answers(objects([], []), PROPOSALS[:0])
     assert found.boxes[0].tolist() == [[0.0, 0.0, SIZE[1], SIZE[0]]]

@@ -19,6 +19,14 @@ def test_levels_double_with_the_side():
     assert level_of(boxes, 2).tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
+def test_a_box_that_is_none_reads_the_finest_level():
+    """Inverted or not a number; on a GPU nothing else would notice a level that is not there."""
+    boxes = torch.tensor([[torch.nan] * 4, [30.0, 10.0, 10.0, 90.0], [0.0, 0.0, torch.inf, 9.0]])
+    assert level_of(boxes, 4).tolist() == [0, 0, 3]
+    ones = [torch.ones(1, 2, 16 >> level, 16 >> level) for level in range(4)]
+    assert not pool_rois(ones, (4, 8, 16, 32), boxes_to_rois([boxes[:2]]), 2).any()
+
+
 def test_level_goes_by_area_and_canonical_size():
     boxes = torch.tensor([[0.0, 0.0, 16.0, 64.0], [5.0, 5.0, 5.0, 90.0]])  # geometric mean 32; no area
     assert level_of(boxes, 4, canonical_size=16.0).tolist() == [1, 0]

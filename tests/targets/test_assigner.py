@@ -62,6 +62,12 @@ def test_rescue_needs_a_minimum():
     assert RPN.assign(bars((0, 3.1)), objects((0, 10))).target_index.tolist() == [0]
 
 
+def test_an_object_that_no_box_touches_is_not_rescued():
+    """With a minimum of 0 it would get every box there is, since all overlap it equally little."""
+    rule = Assigner(positive_iou=0.7, negative_iou=0.3, min_positive_iou=0.0, match_low_quality=True)
+    assert rule.assign(bars((0, 1), (20, 30)), objects((0, 10), (50, 60))).target_index.tolist() == [0, -1]
+
+
 def test_rescue_of_a_later_object_overrides_a_better_match():
     # The only box is object 0 exactly, and also the best that object 1 has (IoU 1/2).
     assert RPN.assign(bars((0, 10)), objects((0, 10), (0, 20))).target_index.tolist() == [1]
