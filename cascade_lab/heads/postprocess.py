@@ -46,6 +46,12 @@ class PostprocessConfig:
     max_detections: int = 100
 
     def __post_init__(self) -> None:
+        if not 0 <= self.score_threshold <= 1:
+            raise ValueError(f"score_threshold must lie in [0, 1], got {self.score_threshold}")
+        if not 0 <= self.nms_iou <= 1:
+            raise ValueError(f"nms_iou must lie in [0, 1], got {self.nms_iou}")
+        if self.max_detections < 1:
+            raise ValueError(f"max_detections must be at least 1, got {self.max_detections}")
         if not self.soft_sigma > 0:
             raise ValueError(f"soft_sigma must be above 0, got {self.soft_sigma}")
         if not 0 <= self.soft_min_score < 1:

@@ -30,6 +30,13 @@ class ProposalLimits:
     after_nms: int = 1000
     nms_iou: float = 0.7
 
+    def __post_init__(self) -> None:
+        for name in ("before_nms", "after_nms"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.nms_iou <= 1:
+            raise ValueError(f"nms_iou must lie in [0, 1], got {self.nms_iou}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RPNConfig:

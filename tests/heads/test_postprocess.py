@@ -113,7 +113,16 @@ def test_soft_nms_lowers_within_a_class(config: PostprocessConfig, lowered: floa
 
 
 @pytest.mark.parametrize(
-    "name, value", [("soft_sigma", 0.0), ("soft_min_score", 1.0), ("soft_min_score", -0.1)]
+    "name, value",
+    [
+        ("soft_sigma", 0.0),
+        ("soft_min_score", 1.0),
+        ("soft_min_score", -0.1),
+        ("score_threshold", 1.5),
+        ("nms_iou", 1.5),
+        ("max_detections", 0),
+        ("max_detections", -1),  # elsewhere "no limit"; here it would drop the last one
+    ],
 )
 def test_impossible_settings(name: str, value: float):
     with pytest.raises(ValueError, match=f"{name} must .* got {value}"):

@@ -76,6 +76,13 @@ def test_limits_before_and_after_nms():
     assert len(model.train().propose(output, batch((64, 64))).boxes[0]) == 1
 
 
+@pytest.mark.parametrize("name, value", [("before_nms", 0), ("after_nms", -1), ("nms_iou", -0.1)])
+def test_impossible_limits(name: str, value: float):
+    """Elsewhere -1 is "no limit"; as the end of a slice it would drop the worst proposal."""
+    with pytest.raises(ValueError, match=f"{name} must .* got {value}"):
+        replace(ProposalLimits(), **{name: value})
+
+
 def test_candidates_are_what_nms_has_not_yet_seen():
     """The best of each level in order, those without area left out, however much they overlap."""
     limits = ProposalLimits(before_nms=3)
