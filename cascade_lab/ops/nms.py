@@ -45,7 +45,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Te
     if len(boxes) == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
     boxes = at_least_float32(boxes)
-    apart = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]
+    reach = boxes.max() - boxes.min().clamp(max=0) + 1
+    apart = boxes + (groups.to(boxes) * reach)[:, None]
     if len(boxes) < GROUPWISE_FROM:
         return nms(apart, scores, iou)
 

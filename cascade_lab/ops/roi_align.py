@@ -41,7 +41,7 @@ def roi_align(
         features: (N, C, H, W).
         rois: (R, 5): picture index, then x1, y1, x2, y2 in pixels of the network input.
         spatial_scale: features over pixels, 1 / stride.
-        sampling_ratio: samples per bin and axis; 0 takes as many as the bin is features long.
+        sampling_ratio: samples per bin and axis; 0 or less takes as many as the bin is features long.
         backend: see ``pyramid_roi_align``.
 
     Pixel centres lie at half coordinates (the ``aligned`` form). Coordinates are at least float32.
@@ -149,7 +149,7 @@ def _axis_weights(start: Tensor, end: Tensor, bins: int, length: int, sampling_r
 
 def _samples(bin_size: Tensor, sampling_ratio: int) -> Tensor:
     """Return how many samples (R,) a bin takes along one axis; 0 only for a side of no length."""
-    return torch.full_like(bin_size, sampling_ratio) if sampling_ratio else bin_size.ceil().clamp(min=0)
+    return torch.full_like(bin_size, sampling_ratio) if sampling_ratio > 0 else bin_size.ceil().clamp(min=0)
 
 
 def _torchvision(features: Tensor, rois: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:

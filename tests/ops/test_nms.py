@@ -66,6 +66,12 @@ def test_groups_do_not_meet(seed: int):
     assert len(keep) > len(nms(boxes, scores, 0.5))
 
 
+def test_groups_do_not_meet_left_of_and_above_the_picture_either():
+    """Moved by the largest coordinate plus 1, group 1 would come to lie upon the box of group 0."""
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0], [-21.0, -21.0, -1.0, -1.0]])
+    assert batched_nms(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.5).tolist() == [0, 1]
+
+
 def test_many_boxes_go_group_by_group(monkeypatch: pytest.MonkeyPatch):
     boxes, scores = crowd(150, 9)
     groups = torch.arange(150) % 3

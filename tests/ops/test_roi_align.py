@@ -127,7 +127,7 @@ def test_off_the_map_is_zero(function: Callable[..., Tensor]):
     assert half.tolist() == [[1, 0.25], [1, 0.25]]
 
 
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+@pytest.mark.parametrize("ratio", [-1, 0, 1, 2, 3])
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_twin(size: int, ratio: int):
     a, b = features().requires_grad_(), features().requires_grad_()
