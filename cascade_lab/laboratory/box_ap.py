@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from cascade_lab.evaluation.coco import Summary, coco_scores, detections_to_coco, load_ground_truth
 from cascade_lab.evaluation.truth import truth_to_coco
-from cascade_lab.laboratory.interval import LEVEL, Interval, resamples
+from cascade_lab.laboratory.interval import Interval, bounds, resamples
 from cascade_lab.structures import Instances
 
 COLUMNS = ("AP", "AP50", "AP60", "AP70", "AP75", "AP80", "AP90")
@@ -59,11 +59,11 @@ def box_ap(found: Sequence[Instances], truth: COCO) -> BoxAP:
 def gain(after: BoxAP, before: BoxAP, column: str = "AP", draws: int = 200, seed: int = 0) -> Interval:
     """Return ``after`` minus ``before`` with its 95 % interval, both scored on the same resampled pictures.
 
-    Both must have been scored against one and the same ground truth.
+    Both must have been scored against one and the same ground truth. NaN where there is nothing to find.
     """
     assert after.truth is before.truth, "a paired difference needs one and the same ground truth"
     differences = _resampled(after, column, draws, seed) - _resampled(before, column, draws, seed)
-    low, high = np.nanpercentile(differences, LEVEL)
+    low, high = bounds(differences[:, None])[:, 0]
     return Interval(value=after[column] - before[column], low=float(low), high=float(high))
 
 

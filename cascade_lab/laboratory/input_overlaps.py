@@ -31,8 +31,13 @@ class InputOverlaps:
     thresholds: tuple[float, ...]
 
     def shares(self, levels: Sequence[float] = paper.SHARE_ABOVE) -> np.ndarray:
-        """Return the percentage of the boxes with at least these IoUs, (S + 1, levels)."""
-        return np.array([[100 * np.mean(values >= level) for level in levels] for values in self.ious])
+        """Return the percentage of the boxes with at least these IoUs, (S + 1, levels); NaN without boxes."""
+        return np.array(
+            [
+                [100 * np.mean(values >= level) if len(values) else np.nan for level in levels]
+                for values in self.ious
+            ]
+        )
 
     def text(self) -> str:
         levels = paper.SHARE_ABOVE

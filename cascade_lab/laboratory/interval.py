@@ -44,8 +44,12 @@ def ratio_intervals(tops: np.ndarray, bottoms: np.ndarray, draws: int, seed: int
     """
     chosen = resamples(len(tops), draws, seed)
     top, bottom = tops[chosen].sum(1), bottoms[chosen].sum(1)  # (draws, B)
-    ratio = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
-    low_high = np.full((2, tops.shape[1]), np.nan)
-    known = ~np.isnan(ratio).all(0)
-    low_high[:, known] = np.nanpercentile(ratio[:, known], LEVEL, axis=0)
+    return bounds(np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0))
+
+
+def bounds(drawn: np.ndarray) -> np.ndarray:
+    """Return the 95 % interval of every column of (draws, B) as (2, B), NaN where no draw has a value."""
+    low_high = np.full((2, drawn.shape[1]), np.nan)
+    known = ~np.isnan(drawn).all(0)
+    low_high[:, known] = np.nanpercentile(drawn[:, known], LEVEL, axis=0)
     return low_high

@@ -29,7 +29,12 @@ class Recall:
     best: np.ndarray
 
     def at(self, levels: Sequence[float] = LEVELS) -> np.ndarray:
-        """Return the percentage of the objects with a box of at least these IoUs, (S + 1, levels)."""
+        """Return the percentage of the objects with a box of at least these IoUs, (S + 1, levels).
+
+        All are NaN without an object.
+        """
+        if self.best.shape[1] == 0:
+            return np.full((len(self.best), len(levels)), np.nan)
         return np.stack([100 * (self.best >= level).mean(1) for level in levels], axis=1)
 
     def text(self) -> str:

@@ -86,6 +86,14 @@ def test_no_detections_and_ignored_regions():
     assert coco_scores(truth, rows, "bbox").summary["AP"] == pytest.approx(100)
 
 
+def test_pictures_without_objects_have_no_ap():
+    truth = truth_of([Instances(SIZE, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))], 1)
+    one = Instances(SIZE, torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]), torch.tensor([0.5]))
+    scores = box_ap([one], truth)
+    change = gain(scores, scores, draws=3)
+    assert np.isnan([scores["AP"], change.value, change.low, change.high]).all() and not change.decided
+
+
 def test_pairs_need_one_ground_truth(two):
     targets, good, _, after, _ = two
     with pytest.raises(AssertionError, match="same ground truth"):

@@ -46,6 +46,12 @@ def test_ignored_regions_are_no_objects():
     assert best_iou(TRUTH.boxes, target).tolist() == [0]
 
 
+def test_no_boxes_at_all(monkeypatch):
+    result = input_overlaps(observe(known((0.5,), torch.zeros(0, 4), monkeypatch), pictures(1)))
+    assert [len(values) for values in result.ious] == [0, 0] and np.isnan(result.shares()).all()
+    assert "nan" in result.text()
+
+
 def test_text_stands_beside_figure_4(seen):
     lines = input_overlaps(seen).text().splitlines()
     assert [float(word) for word in lines[4].replace("|", " ").split()[3:]] == [50, 50, 50, 28, 25.1, 21.7]

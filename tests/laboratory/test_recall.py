@@ -1,5 +1,6 @@
 """Recall of objects, where the heads halve a known shift."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,3 +29,11 @@ def test_best_box_of_every_object(monkeypatch):
 def test_no_boxes_at_all(monkeypatch):
     seen = observe(known((0.5,), torch.zeros(0, 4), monkeypatch), pictures(2), batch_size=1)
     assert recall(seen).best.tolist() == [[0, 0], [0, 0]]
+
+
+def test_no_object_at_all(monkeypatch):
+    seen = observe(known((0.5,), shifted(BOX, 8), monkeypatch), pictures(1))
+    seen[0].targets[0] = TRUTH[:0]
+    result = recall(seen)
+    assert result.best.shape == (2, 0) and np.isnan(result.at()).all()
+    assert "nan" in result.text()
