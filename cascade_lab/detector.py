@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cascade_lab.backbones.internimage import InternImage, InternImageConfig
-from cascade_lab.heads.cascade import Cascade, CascadeConfig
+from cascade_lab.heads.cascade import Cascade
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.rpn import RPN, RPNConfig
 from cascade_lab.losses import Divisor, global_mean
 from cascade_lab.necks.fpn import FPN

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from cascade_lab.detector import Detector, DetectorConfig, on_original
 from cascade_lab.heads.box_head import BoxHeadConfig
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import pick_detections
 from cascade_lab.layers import conv3x3
@@ -195,6 +195,15 @@ def test_read_out_needs_features():
     detector = tiny()
     with pytest.raises(ValueError, match="keep_features=True"):
         detector.read_out(predict(detector, pictures()).trace, (0,))
+
+
+@pytest.mark.parametrize("voters", [(), (3,), (-1,), (1, 0), (0, 0)])
+def test_voters_are_stages_in_their_order(voters: tuple[int, ...]):
+    """The last one places the boxes, so (1, 0) would read the boxes of stage 1."""
+    detector = tiny()
+    trace = predict(detector, pictures(1), keep_features=True).trace
+    with pytest.raises(ValueError, match=r"voters .* 3 stages"):
+        detector.read_out(trace, voters)
 
 
 def test_detections_are_in_original_pixels():

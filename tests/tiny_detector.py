@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cascade_lab.backbones.internimage import InternImageConfig
 from cascade_lab.detector import Detector, DetectorConfig
 from cascade_lab.heads.box_head import BoxHeadConfig
-from cascade_lab.heads.cascade import THREE_STAGES, CascadeConfig
+from cascade_lab.heads.cascade_config import THREE_STAGES, CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.heads.rpn import ProposalLimits, RPNConfig

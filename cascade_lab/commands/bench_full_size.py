@@ -28,7 +28,7 @@ from cascade_lab.datasets.picture import read_picture
 from cascade_lab.datasets.shapes import ShapesConfig, draw_scene
 from cascade_lab.detector import Detector, DetectorConfig
 from cascade_lab.errors import InputError
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.overrides import override
 from cascade_lab.recipes import recipe
 from cascade_lab.structures import ImageBatch, Instances

@@ -13,6 +13,7 @@ from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.ops.boxes import scale
 from cascade_lab.ops.nms import batched_nms
 from cascade_lab.ops.soft_nms import soft_nms
+from cascade_lab.structures import ImageBatch
 from cascade_lab.trace import StageTrace
 
 Ensemble = Literal["own_rois_logits", "own_rois_probabilities", "last_rois_probabilities"]
@@ -58,13 +59,32 @@ class PostprocessConfig:
             raise ValueError(f"soft_min_score must lie in [0, 1), got {self.soft_min_score}")
 
 
+def detect(
+    stages: Sequence[StageTrace], voters: Sequence[int], images: ImageBatch, config: PostprocessConfig
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Return what ``pick_detections`` picks from the votes, picture by picture: rows, boxes, labels, scores.
+
+    The boxes are those of the last voter.
+    """
+    picked = []
+    for i, size in enumerate(images.sizes):
+        scores = ensemble_scores(stages, voters, i, config.ensemble)
+        boxes = decode_classwise(stages[voters[-1]], i, size)
+        picked.append(pick_detections(boxes, scores, config, images.scale(i)))
+    rows, boxes, labels, scores = (list(column) for column in zip(*picked, strict=True))
+    return rows, boxes, labels, scores
+
+
 def ensemble_scores(
     stages: Sequence[StageTrace], voters: Sequence[int], image: int, ensemble: Ensemble
 ) -> Tensor:
     """Return the class probabilities (R, K + 1) that the stages ``voters`` give together.
 
-    Raises ValueError where the trace does not hold what the rule needs.
+    Raises ValueError where the voters are no stages (from 0) in their order, or where the trace does not hold
+    what the rule needs.
     """
+    if not voters or [k for k in range(len(stages)) if k in voters] != list(voters):
+        raise ValueError(f"voters {list(voters)}: must be some of the {len(stages)} stages, from 0, in order")
     last = stages[voters[-1]]
     if ensemble == "own_rois_logits":
         return torch.stack([stages[k].logits[image] for k in voters]).mean(0).softmax(-1)

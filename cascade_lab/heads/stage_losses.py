@@ -18,7 +18,6 @@ def box_losses(
     wanted: StageTargets,
     config: BoxHeadConfig,
     delta_std: tuple[float, float, float, float],
-    num_classes: int,
     divisor: Divisor = global_mean,
 ) -> dict[str, Tensor]:
     """Return ``loss_cls``, ``loss_bbox`` and ``acc`` (percent) of a stage, not yet weighted.

@@ -35,6 +35,8 @@ from cascade_lab.ops.boxes import at_least_float32
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.trace import StageTrace
 
+ROWS = ("proposals", "boxes", "logits", "deltas", "is_target")  # the fields of a look that are known here
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -215,47 +217,21 @@ def _cross_one(detector: Detector, picture: Tensor, truth: Instances) -> list[li
 def _look_all(
     detector: Detector, pyramid: Sequence[Tensor], images: ImageBatch, boxes: list[Tensor], is_target: bool
 ) -> list[list[StageTrace]]:
-    cascade = detector.cascade
+    cascade, mark = detector.cascade, [torch.full((len(boxes[0]),), is_target)]
     own = cascade.run(pyramid, images, boxes)
-    looks: list[list[StageTrace]] = []
-    for h, stage in enumerate(cascade.config.stages):
-        looks.append([])
-        for k, entering in enumerate(own):
-            if h == k:
-                look = entering
-            else:
-                logits, deltas = cascade.look(h, pyramid, entering.proposals)
-                refined = cascade.refine(h, entering.proposals, logits, deltas, images)
-                look = replace(
-                    entering,
-                    iou_threshold=stage.iou,
-                    delta_std=stage.delta_std,
-                    boxes=refined,
-                    logits=[logits],
-                    deltas=[deltas],
-                )
-            looks[h].append(replace(look, is_target=[torch.full((len(boxes[0]),), is_target)]))
-    return looks
+    looks = (
+        [stage if h == k else cascade.ask(h, pyramid, images, stage.proposals) for k, stage in enumerate(own)]
+        for h in range(len(own))
+    )
+    return [[replace(look, is_target=mark) for look in row] for row in looks]
 
 
 def _append(first: StageTrace, second: StageTrace) -> StageTrace:
     """Put the rows of one picture one after the other, on the CPU."""
-    return replace(
-        first,
-        earlier_logits=None,
-        **{
-            name: [torch.cat([getattr(first, name)[0], getattr(second, name)[0]]).cpu()]
-            for name in ("proposals", "boxes", "logits", "deltas", "is_target")
-        },
-    )
+    rows = {n: [torch.cat([getattr(first, n)[0], getattr(second, n)[0]]).cpu()] for n in ROWS}
+    return replace(first, earlier_logits=None, **rows)
 
 
 def _join(single: Sequence[StageTrace]) -> StageTrace:
     """Make one look at all pictures of one look at each."""
-    return replace(
-        single[0],
-        **{
-            name: [getattr(one, name)[0] for one in single]
-            for name in ("proposals", "boxes", "logits", "deltas", "is_target")
-        },
-    )
+    return replace(single[0], **{n: [getattr(one, n)[0] for one in single] for n in ROWS})

@@ -34,25 +34,13 @@ class Observation:
         assert self.trace.features is not None
         return self.trace.features
 
-    @torch.no_grad()
     def ask(self, k: int, boxes: list[Tensor], labels: Tensor | None = None) -> StageTrace:
         """Return what the head of stage ``k`` (0-based) says of any boxes, N times (R, 4), and where they go.
 
         With class-aware deltas a box moves as its likeliest class would, or as its class in ``labels``
         (sum R,) where they are given.
         """
-        cascade, counts = self.detector.cascade, [len(b) for b in boxes]
-        logits, deltas = cascade.look(k, self.pyramid, boxes)
-        stage = cascade.config.stages[k]
-        return StageTrace(
-            iou_threshold=stage.iou,
-            delta_std=stage.delta_std,
-            proposals=boxes,
-            boxes=cascade.refine(k, boxes, logits, deltas, self.images, labels),
-            logits=list(logits.split(counts)),
-            deltas=list(deltas.split(counts)),
-            is_target=[torch.zeros(count, dtype=torch.bool) for count in counts],
-        )
+        return self.detector.cascade.ask(k, self.pyramid, self.images, boxes, labels)
 
     @torch.no_grad()
     def detections(self, stage: StageTrace, scores: Sequence[Tensor]) -> list[Instances]:

@@ -19,7 +19,7 @@ from cascade_lab.detector import DetectorConfig
 from cascade_lab.engine.optim import OptimConfig
 from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.heads.box_head import BoxHeadConfig
-from cascade_lab.heads.cascade import CascadeConfig, Stage
+from cascade_lab.heads.cascade_config import CascadeConfig, Stage
 from cascade_lab.heads.rpn import ProposalLimits, RPNConfig
 from cascade_lab.recipes.recipe import Recipe
 

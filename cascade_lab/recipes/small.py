@@ -11,7 +11,7 @@ from cascade_lab.detector import DetectorConfig
 from cascade_lab.engine.optim import OptimConfig
 from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.heads.box_head import BoxHeadConfig
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.heads.rpn import ProposalLimits, RPNConfig

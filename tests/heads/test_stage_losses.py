@@ -44,7 +44,7 @@ def nothing() -> StageTargets:
 
 def losses(config: BoxHeadConfig, deltas: Tensor, logits: Tensor | None = None) -> dict[str, Tensor]:
     logits = torch.zeros(3, 3) if logits is None else logits
-    return box_losses(logits, deltas, wanted(), config, STD, num_classes=2)
+    return box_losses(logits, deltas, wanted(), config, STD)
 
 
 def test_class_loss_is_a_mean_over_all_boxes():
@@ -94,7 +94,7 @@ def test_decoded_boxes_are_not_clipped():
 @pytest.mark.parametrize("config", [GIOU, L1, replace(L1, box_loss="delta_smooth_l1")])
 def test_no_box_is_zero_and_still_in_the_graph(config: BoxHeadConfig):
     logits, deltas = torch.zeros(0, 3, requires_grad=True), torch.zeros(0, 8, requires_grad=True)
-    found = box_losses(logits, deltas, nothing(), config, STD, num_classes=2)
+    found = box_losses(logits, deltas, nothing(), config, STD)
     (found["loss_cls"] + found["loss_bbox"]).backward()
     assert [value.item() for value in found.values()] == [0, 0, 0]
     assert logits.grad is not None and deltas.grad is not None

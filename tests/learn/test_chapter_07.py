@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.postprocess import ensemble_scores
 from cascade_lab.learn.chapter_07 import RECALL_AT, RENORMALISED, STAGE_LABELS, VOTES
 from cascade_lab.learn.exercise import Exercise

@@ -7,7 +7,7 @@ import pytest
 
 import cascade_lab.ops.boxes as boxes
 from cascade_lab.errors import InputError
-from cascade_lab.heads.cascade import CascadeConfig, Stage
+from cascade_lab.heads.cascade_config import CascadeConfig, Stage
 from cascade_lab.learn import reveal
 from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.ops.masks import sample_mask

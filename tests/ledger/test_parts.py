@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.ledger import parts
 from cascade_lab.targets.sampler import evenly

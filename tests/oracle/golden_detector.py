@@ -23,7 +23,7 @@ from torch import Tensor
 from cascade_lab.backbones.internimage import InternImageConfig
 from cascade_lab.detector import Detector, DetectorConfig
 from cascade_lab.heads.box_head import BoxHeadConfig
-from cascade_lab.heads.cascade import THREE_STAGES, CascadeConfig, Stage
+from cascade_lab.heads.cascade_config import THREE_STAGES, CascadeConfig, Stage
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.rpn import ProposalLimits, RPNConfig, RPNOutput
 from cascade_lab.structures import ImageBatch, Instances

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cascade_lab.backbones.internimage import InternImage
-from cascade_lab.heads.cascade import CascadeConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.rpn import RPNConfig
 from cascade_lab.recipes import diff, recipe
 from cascade_lab.recipes.published import BACKBONES

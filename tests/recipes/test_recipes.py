@@ -8,7 +8,7 @@ import pytest
 from cascade_lab.detector import Detector
 from cascade_lab.engine.schedule import ScheduleConfig
 from cascade_lab.errors import InputError
-from cascade_lab.heads.cascade import CascadeConfig, Stage
+from cascade_lab.heads.cascade_config import CascadeConfig, Stage
 from cascade_lab.overrides import options, override
 from cascade_lab.recipes import RECIPES, Recipe, diff, flatten, from_dict, micro, nano, recipe, to_dict
 

@@ -41,7 +41,7 @@ def _loss_by_positives() -> Curve:
     counts = np.arange(1, 17)
     logits, deltas = torch.zeros(ROWS, 2), torch.zeros(ROWS, 4)
     losses = [
-        float(box_losses(logits, deltas, _sampled(n), BoxHeadConfig(), (0.1, 0.1, 0.2, 0.2), 1)["loss_cls"])
+        float(box_losses(logits, deltas, _sampled(n), BoxHeadConfig(), (0.1, 0.1, 0.2, 0.2))["loss_cls"])
         for n in counts.tolist()
     ]
     return Curve(
