@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cascade_lab.detector import Detector
-from cascade_lab.layers.roi_pooler import boxes_to_rois, level_of
-from cascade_lab.ops.roi_align import pyramid_roi_align
 
 Enter = Callable[[str], AbstractContextManager[object]]  # called with a part's name, entered while it runs
 
@@ -128,18 +126,8 @@ def _trunk(detector: Detector, pixels: Tensor, enter: Enter) -> Sequence[Tensor]
 
 
 def _pool(detector: Detector, pyramid: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
-    """Read the boxes (R, 4) from each picture, as ``Cascade`` does: (N * R, C, size, size)."""
-    config, strides = detector.config.cascade, detector.cascade.strides
-    rois = boxes_to_rois([boxes] * len(pyramid[0]))
-    return pyramid_roi_align(
-        pyramid[: len(strides)],
-        rois,
-        level_of(rois[:, 1:], len(strides), config.canonical_size),
-        size,
-        [1.0 / stride for stride in strides],
-        config.sampling_ratio,
-        backend="cpu" if pyramid[0].is_meta else "auto",  # on meta only shapes: the operator, not its kernel
-    )
+    """Read the boxes (R, 4) from each picture: (N * R, C, size, size)."""
+    return detector.cascade.pool(pyramid, [boxes] * len(pyramid[0]), size)
 
 
 def _boxes(count: int, pixels: Tensor) -> Tensor:

@@ -178,6 +178,8 @@ def _level_by_level(
 @torch.compiler.assume_constant_result
 def choose(device: str, dtype: torch.dtype) -> Backend:
     """Return what "auto" takes for tensors of a device type."""
+    if device == "meta":
+        return "cpu"  # only shapes are asked for: the operator, not its kernel
     if machines.are_switched_off():
         return "torchvision"
     if device == "cuda" and torch.are_deterministic_algorithms_enabled():
