@@ -17,7 +17,7 @@ from cascade_lab.heads.rpn import RPNOutput
 from cascade_lab.layers.roi_pooler import boxes_to_rois, level_of, pool_rois
 from cascade_lab.ops.boxes import pairwise_iou
 from cascade_lab.ops.nms import nms
-from cascade_lab.ops.roi_align import axis_samples
+from cascade_lab.ops.roi_align_reference import axis_samples
 from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.targets.assigner import NEGATIVE, Assignment
 from cascade_lab.targets.sampler import Sampler, random_choice

@@ -9,7 +9,7 @@ from cascade_lab.kernels import host_compiler, roi_align, source
 from cascade_lab.kernels.emulator import recording, run_orders
 from cascade_lab.kernels.guard_pages import FencedOutputs, Side, fence, is_fenced
 from cascade_lab.kernels.machines import Machine
-from cascade_lab.ops.roi_align import roi_align_reference
+from cascade_lab.ops.roi_align_reference import roi_align_reference
 from tests.kernels import sass
 
 needs_compiler = pytest.mark.skipif(

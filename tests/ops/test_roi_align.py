@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from cascade_lab.kernels import cpu_backend, host_compiler, machines
 from cascade_lab.ops import roi_align as module
-from cascade_lab.ops.roi_align import Backend, axis_samples, pyramid_roi_align, roi_align, roi_align_reference
+from cascade_lab.ops.roi_align import Backend, pyramid_roi_align, roi_align
+from cascade_lab.ops.roi_align_reference import axis_samples, roi_align_reference
 
 COMPILER = host_compiler.find() is not None
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C++ compiler on the PATH")
@@ -410,7 +411,18 @@ def test_without_a_compiler_torchvision_reads(monkeypatch: pytest.MonkeyPatch, c
 @needs_compiler
 def test_with_a_compiler_the_kernels_read():
     assert module.choose("cpu", torch.float32) == "cpu"
-    assert module.choose("cpu", torch.uint8) == module.choose("meta", torch.float32) == "torchvision"
+    assert module.choose("cpu", torch.uint8) == "torchvision"
+
+
+@pytest.mark.parametrize("switched_off", [False, True])
+def test_on_the_meta_device_there_are_shapes(switched_off: bool, monkeypatch: pytest.MonkeyPatch):
+    """Also where no kernel could run: torchvision's way asks for the numbers of the levels."""
+    monkeypatch.setattr(machines, "are_switched_off", lambda: switched_off)
+    maps = [level.to("meta").requires_grad_() for level in pyramid()]
+    pooled = pyramid_roi_align(maps, ALL.to("meta"), LEVELS.to("meta"), 3, SCALES)
+    assert pooled.is_meta and pooled.shape == (len(ALL), 3, 3, 3)
+    pooled.sum().backward()
+    assert [level.grad.shape for level in maps] == [level.shape for level in maps]
 
 
 @needs_compiler

@@ -16,8 +16,9 @@ from torch.testing import assert_close
 from cascade_lab import losses
 from cascade_lab.heads.postprocess import PostprocessConfig, pick_detections
 from cascade_lab.layers.roi_pooler import level_of, pool_rois
-from cascade_lab.ops import anchors, boxes, masks, nms, roi_align
+from cascade_lab.ops import anchors, boxes, masks, nms
 from cascade_lab.ops.box_coder import decode_deltas, encode_deltas
+from cascade_lab.ops.roi_align_reference import roi_align_reference
 from cascade_lab.structures import Instances
 from cascade_lab.targets.assigner import Assigner
 from cascade_lab.targets.mask_targets import mask_targets
@@ -383,9 +384,7 @@ def test_roi_align_reference(component: Component):
     for level, features in enumerate(pyramid_of(golden)):
         here = levels == level
         for out in outputs:
-            read = roi_align.roi_align_reference(
-                features.detach(), rois[here], out.shape[-1], 0.25 / 2**level
-            )
+            read = roi_align_reference(features.detach(), rois[here], out.shape[-1], 0.25 / 2**level)
             assert_close(read, out[here], atol=1e-4, rtol=1e-4)
 
 
