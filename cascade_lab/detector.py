@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade_lab.backbones.internimage import InternImage, InternImageConfig
+from cascade_lab.errors import InputError
 from cascade_lab.heads.cascade import Cascade
 from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.rpn import RPN, RPNConfig
@@ -93,7 +94,11 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: ImageBatch, keep_features: bool = False) -> Prediction:
-        """Return the detections of a batch. ``keep_features`` leaves the pyramid in the trace."""
+        """Return the detections of a batch. ``keep_features`` leaves the pyramid in the trace.
+
+        Raises InputError in training mode.
+        """
+        self.require_eval()
         pyramid = self.neck(self.backbone(images.pixels))
         proposals = self.rpn.propose(self.rpn(pyramid), images)
         stages = self.cascade.run(pyramid, images, proposals.boxes)
@@ -113,6 +118,15 @@ class Detector(nn.Module):
         images = ImageBatch(trace.features[0], trace.sizes, trace.original_sizes, trace.sizes)
         detections = self.cascade.read_out(trace.features, images, trace.stages, stages)
         return on_original(detections, trace.sizes, trace.original_sizes)
+
+    def require_eval(self) -> None:
+        """Raise InputError in training mode.
+
+        There, drop path leaves out branches at random, and batch norms depend on the other pictures and learn
+        from them.
+        """
+        if self.training:
+            raise InputError("detector: is in training mode; call detector.eval() first")
 
     @property
     def num_layers(self) -> int:

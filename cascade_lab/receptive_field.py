@@ -57,7 +57,7 @@ def receptive_field(
         directions: how many random weightings; the same ones at every call.
 
     Raises:
-        InputError: there is no such level or pixel.
+        InputError: there is no such level or pixel, or the detector is in training mode.
 
     Source: Luo et al. 2016, "Understanding the effective receptive field"; InternImage, figure 7. Where we
     differ: they average over many pictures or take one channel.
@@ -102,6 +102,7 @@ class _Gradients:
     """The maps of one picture, computed once, ready to be asked for gradients."""
 
     def __init__(self, detector: Detector, picture: Tensor, directions: int) -> None:
+        detector.require_eval()
         if picture.ndim != 3 or len(picture) != 3:
             raise InputError(f"picture: shape {tuple(picture.shape)}, expected (3, H, W)")
         if directions < 1:

@@ -126,8 +126,10 @@ def sample_picture(
             12 bytes a point, and XL at 800 x 1280 has 7 million points in a single block of level 0.
 
     Raises:
-        InputError: the picture is no (3, H, W), or ``keep`` names a block that is not there.
+        InputError: the detector is in training mode, the picture is no (3, H, W), or ``keep`` names a block
+            that is not there.
     """
+    detector.require_eval()
     backbone = detector.backbone
     depths = backbone.config.depths
     every = {(level, block) for level in range(len(depths)) for block in range(depths[level])}

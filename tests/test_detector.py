@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from cascade_lab.detector import Detector, DetectorConfig, on_original
 from cascade_lab.heads.box_head import BoxHeadConfig
+from cascade_lab.errors import InputError
 from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import pick_detections
@@ -154,6 +155,15 @@ def test_predict_is_deterministic_and_needs_no_gradient():
         assert len(a) > 0
         assert all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("boxes", "labels", "scores", "masks"))
         assert a.scores is not None and not a.scores.requires_grad
+
+
+def test_predict_refuses_training_mode():
+    """There, batch norms would learn from the pictures, and drop path would leave out branches at random."""
+    detector = tiny().train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    with pytest.raises(InputError, match="call detector.eval"):
+        detector.predict(pictures())
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
 def test_predict_is_the_read_out_of_all_stages():

@@ -110,5 +110,7 @@ def test_mistakes_are_named(words: str, options: dict):
         receptive_field(
             build(), given["picture"], given["level"], given["pixel"], directions=given["directions"]
         )
+    with pytest.raises(InputError, match="call detector.eval"):
+        receptive_field(build().train(), noise(), 0, (0, 0))
     with pytest.raises(InputError, match="per_side"):
         receptive_fields(build(), noise(), per_side=0)

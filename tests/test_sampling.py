@@ -170,6 +170,7 @@ def test_walking_block_by_block_is_the_forward_pass():
     [
         ("keep: there is no .level, block. .0, 1.", lambda d: sample_picture(d, noise(), keep=[(0, 1)])),
         ("picture: shape .64, 64.", lambda d: sample_picture(d, noise()[0])),
+        ("call detector.eval", lambda d: sample_picture(d.train(), noise())),
         ("layers: none", lambda d: sample_picture(d, noise(), keep=[])),
         ("boxes: shape .4,.", lambda d: sample_picture(d, noise(), boxes=torch.zeros(4))),
     ],

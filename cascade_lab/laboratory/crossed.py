@@ -132,8 +132,10 @@ def cross(detector: Detector, pictures: Sequence[tuple[Tensor, Instances]]) -> C
             out.
 
     Raises:
-        InputError: there is no picture, or picture and ground truth do not have the same size.
+        InputError: the detector is in training mode, there is no picture, or picture and ground truth do not
+            have the same size.
     """
+    detector.require_eval()
     if not pictures:
         raise InputError("pictures: none given; pass at least one")
     for number, (picture, truth) in enumerate(pictures):

@@ -70,8 +70,6 @@ def observe(
     """
     if not pictures:
         raise InputError("pictures: none given; an experiment needs at least one")
-    if detector.training:
-        raise InputError("detector: is in training mode; call detector.eval() first")
     device, seen = next(detector.parameters()).device, []
     for start in tqdm(range(0, len(pictures), batch_size), unit="batch", desc="observe", disable=None):
         some = pictures[start : start + batch_size]

@@ -181,5 +181,7 @@ def test_impossible_choices(crossed, name: str, value: object, words: str):
 def test_pictures_that_do_not_fit():
     with pytest.raises(InputError, match="at least one"):
         cross(build(), [])
+    with pytest.raises(InputError, match="call detector.eval"):
+        cross(build().train(), PICTURES)
     with pytest.raises(InputError, match=r"pictures\[0\].*prepare"):
         cross(build(), [(draw(0)[:, :32], objects())])
