@@ -24,10 +24,12 @@ class Instances:
         boxes: (R, 4) x1, y1, x2, y2 in pixels, at least float32.
         labels: (R,) int64 in [0, K).
         scores: (R,) float32 in [0, 1]; detections only.
-        masks: (R, H, W) bool.
+        masks: (R, H, W) bool, H and W those of ``image_size``.
         has_mask: (R,) bool, False where an object came without a mask; None means all have one.
         ignore: (R,) bool, True for a region that is neither object nor background
             (a crowd, a "don't care" area); None means none is.
+
+    Raises ValueError where a field does not fit the boxes, or the masks do not fit ``image_size``.
     """
 
     image_size: tuple[int, int]
@@ -44,6 +46,8 @@ class Instances:
         for name, value in self._columns():
             if len(value) != len(self.boxes):
                 raise ValueError(f"{name} has {len(value)} rows, boxes has {len(self.boxes)}")
+        if self.masks is not None and tuple(self.masks.shape[1:]) != tuple(self.image_size):
+            raise ValueError(f"masks are {tuple(self.masks.shape[1:])}, the picture {tuple(self.image_size)}")
 
     def __len__(self) -> int:
         return len(self.boxes)

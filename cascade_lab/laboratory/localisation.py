@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cascade_lab.laboratory.interval import ratio_intervals
 from cascade_lab.laboratory.observation import Observation
-from cascade_lab.ops.boxes import clip, pairwise_iou
+from cascade_lab.ops.boxes import clip, paired_iou, pairwise_iou
 
 EDGES = tuple(0.5 + 0.05 * step for step in range(11))  # bins of the input IoU
 CANDIDATES = 600  # drawn for every object, of which few stay
@@ -104,13 +104,13 @@ def localisation(
             row = row.to(objects.labels.device)
             labels.append(objects.labels[row])
             matched.append(objects.boxes[row])
-        entering = [_paired_iou(b, m) for b, m in zip(boxes, matched, strict=True)]
+        entering = [paired_iou(b, m) for b, m in zip(boxes, matched, strict=True)]
         places = [_bin_of(iou, edges) for iou in entering]
         count += [torch.bincount(place, minlength=bins) for place in places]
         before += [_sums(iou, place, bins) for iou, place in zip(entering, places, strict=True)]
         for k in range(len(heads)):
             moved = seen.ask(k, boxes, torch.cat(labels)).boxes
-            leaving = [_paired_iou(b, m) for b, m in zip(moved, matched, strict=True)]
+            leaving = [paired_iou(b, m) for b, m in zip(moved, matched, strict=True)]
             after[k] += [_sums(iou, place, bins) for iou, place in zip(leaving, places, strict=True)]
     return Localisation(
         edges=np.array(edges),
@@ -165,11 +165,6 @@ def _bin_of(iou: Tensor, edges: Sequence[float]) -> Tensor:
     """Return the bin (R,) of each IoU; -1 below the first edge, and the last bin holds its upper edge."""
     bounds = torch.tensor(edges, dtype=torch.float64, device=iou.device)
     return (torch.bucketize(iou.double(), bounds, right=True) - 1).clamp(max=len(edges) - 2)
-
-
-def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU (R,) of box i of ``a`` with box i of ``b``."""
-    return pairwise_iou(a, b).diagonal()
 
 
 def _sums(values: Tensor, place: Tensor, bins: int) -> Tensor:

@@ -30,6 +30,15 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     return shared / union.clamp(min=EPS)
 
 
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the intersection over union of box i of ``a`` with box i of ``b``.
+
+    Shapes: (R, 4), (R, 4) to (R,) in [0, 1].
+    """
+    shared, union = _paired_overlap(a, b)
+    return shared / union
+
+
 def pairwise_ioa(a: Tensor, b: Tensor) -> Tensor:
     """Return how much of every box of ``a`` lies inside every box of ``b``: intersection over area of ``a``.
 
@@ -48,8 +57,7 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     Source: Rezatofighi et al. 2019, "Generalized Intersection over Union", algorithm 1.
     """
     a, b = at_least_float32(a), at_least_float32(b)
-    shared = _span(torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:]))
-    union = (area(a) + area(b) - shared).clamp(min=EPS)
+    shared, union = _paired_overlap(a, b)
     hull = _span(torch.minimum(a[:, :2], b[:, :2]), torch.maximum(a[:, 2:], b[:, 2:])).clamp(min=EPS)
     return shared / union - (hull - union) / hull
 
@@ -94,6 +102,13 @@ def at_least_float32(values: Tensor) -> Tensor:
 def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
     """Return the shared area (A, B)."""
     return _span(torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:]))
+
+
+def _paired_overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the area that box i of ``a`` shares with box i of ``b``, and that of their union, each (R,)."""
+    a, b = at_least_float32(a), at_least_float32(b)
+    shared = _span(torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:]))
+    return shared, (area(a) + area(b) - shared).clamp(min=EPS)
 
 
 def _span(top_left: Tensor, bottom_right: Tensor) -> Tensor:

@@ -36,6 +36,10 @@ def test_iou_by_hand():
     assert_close(iou, torch.tensor(expected))
 
 
+def test_paired_iou_by_hand():
+    assert_close(boxes.paired_iou(FOUR[[0, 0, 2, 3]], FOUR), torch.tensor([1, 1 / 7, 1, 0]))
+
+
 def test_touching_boxes_do_not_overlap():
     assert boxes.pairwise_iou(FOUR[:1], torch.tensor([[4.0, 0, 8, 4]])).item() == 0
 
@@ -64,6 +68,7 @@ def test_giou_of_two_points_is_finite():
 def test_agrees_with_torchvision(seed: int):
     a, b = random_boxes(17, seed), random_boxes(9, seed + 100)
     assert_close(boxes.pairwise_iou(a, b), vision.box_iou(a, b))
+    assert_close(boxes.paired_iou(a[:9], b), vision.box_iou(a[:9], b).diagonal())
     pairwise = vision.generalized_box_iou(a[:9], b)
     assert_close(boxes.giou(a[:9], b), pairwise.diagonal(), atol=1e-5, rtol=1e-5)
     assert_close(boxes.clip(a, (30, 40)), vision.clip_boxes_to_image(a, (30, 40)))
