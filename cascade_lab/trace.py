@@ -63,7 +63,10 @@ class Trace:
     features: tuple[Tensor, ...] | None = None  # pyramid maps, with keep_features=True
 
     def to_original(self) -> Trace:
-        """Return the same trace with every box in pixels of the original pictures."""
+        """Return the same trace with every box in pixels of the original pictures.
+
+        Features are left out: they stay in the frame of the network input.
+        """
         factors = [
             torch.tensor([ow / w, oh / h, ow / w, oh / h])
             for (h, w), (oh, ow) in zip(self.sizes, self.original_sizes, strict=True)
@@ -82,4 +85,5 @@ class Trace:
                 for stage in self.stages
             ),
             detections=detections,
+            features=None,
         )

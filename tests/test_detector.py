@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cascade_lab.detector import Detector, DetectorConfig, on_original
-from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.errors import InputError
+from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import pick_detections
@@ -205,6 +205,14 @@ def test_read_out_needs_features():
     detector = tiny()
     with pytest.raises(ValueError, match="keep_features=True"):
         detector.read_out(predict(detector, pictures()).trace, (0,))
+
+
+def test_read_out_refuses_boxes_of_another_frame():
+    """The features are those of the network's input; under the boxes of the original they tell nothing."""
+    detector = tiny()
+    trace = predict(detector, enlarged(), keep_features=True).trace
+    with pytest.raises(ValueError, match="holds no features"):
+        detector.read_out(trace.to_original(), (0,))
 
 
 @pytest.mark.parametrize("voters", [(), (3,), (-1,), (1, 0), (0, 0)])

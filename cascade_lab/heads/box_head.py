@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cascade_lab.errors import check_word
 from cascade_lab.layers.conv3x3 import conv3x3
 from cascade_lab.layers.init import initialise
 from cascade_lab.layers.norm import Norm, norm_layer
@@ -39,6 +40,10 @@ class BoxHeadConfig:
     class_aware: bool = True
     box_loss: BoxLoss = "decoded_giou"
     box_loss_weight: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_word("norm", self.norm, Norm)
+        check_word("box_loss", self.box_loss, BoxLoss)
 
 
 class BoxHead(nn.Module):

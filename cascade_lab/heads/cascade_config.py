@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cascade_lab.errors import check_word
 from cascade_lab.heads.box_head import BoxHeadConfig
 from cascade_lab.heads.mask_head import MaskHeadConfig
 from cascade_lab.heads.postprocess import PostprocessConfig
 from cascade_lab.targets.assigner import Assigner
 from cascade_lab.targets.sampler import Sampler
+
+LossWeights = Literal["plain", "shared_features"]
+LaterSampling = Literal["resample", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,8 @@ class CascadeConfig:
     mask_head: MaskHeadConfig = MaskHeadConfig()
     mask_stages: tuple[int, ...] = (0, 1, 2)
     sampler: Sampler = Sampler(num=512, positive_fraction=0.25)
-    loss_weights: Literal["plain", "shared_features"] = "plain"
-    later_sampling: Literal["resample", "all"] = "resample"
+    loss_weights: LossWeights = "plain"
+    later_sampling: LaterSampling = "resample"
     ignore_ioa: float = -1.0
     canonical_size: float = 56.0
     sampling_ratio: int = 0
@@ -81,6 +85,10 @@ class CascadeConfig:
         beyond = [k for k in self.mask_stages if not 0 <= k < len(self.stages)]
         if beyond:
             raise ValueError(f"mask_stages {beyond} do not exist: there are {len(self.stages)} stages")
+        if len(set(self.mask_stages)) < len(self.mask_stages):
+            raise ValueError(f"mask_stages {self.mask_stages} name a stage more than once")
+        check_word("loss_weights", self.loss_weights, LossWeights)
+        check_word("later_sampling", self.later_sampling, LaterSampling)
 
     def assigner(self, k: int) -> Assigner:
         stage = self.stages[k]

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cascade_lab.errors import check_word
 from cascade_lab.ops.box_coder import decode_deltas
 from cascade_lab.ops.boxes import scale
 from cascade_lab.ops.nms import batched_nms
@@ -17,6 +18,7 @@ from cascade_lab.structures import ImageBatch
 from cascade_lab.trace import StageTrace
 
 Ensemble = Literal["own_rois_logits", "own_rois_probabilities", "last_rois_probabilities"]
+Suppression = Literal["hard", "soft_linear", "soft_gaussian"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,15 @@ class PostprocessConfig:
 
     ensemble: Ensemble = "own_rois_logits"
     score_threshold: float = 0.05
-    nms: Literal["hard", "soft_linear", "soft_gaussian"] = "hard"
+    nms: Suppression = "hard"
     nms_iou: float = 0.5
     soft_sigma: float = 0.5
     soft_min_score: float = 0.001
     max_detections: int = 100
 
     def __post_init__(self) -> None:
+        check_word("ensemble", self.ensemble, Ensemble)
+        check_word("nms", self.nms, Suppression)
         if not 0 <= self.score_threshold <= 1:
             raise ValueError(f"score_threshold must lie in [0, 1], got {self.score_threshold}")
         if not 0 <= self.nms_iou <= 1:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cascade_lab.errors import check_word
 from cascade_lab.layers.init import initialise
 from cascade_lab.losses import Divisor, global_mean, l1_loss, objectness_loss, smooth_l1_loss
 from cascade_lab.ops.anchors import base_anchors, grid_anchors, inside, on_picture
@@ -20,6 +21,8 @@ from cascade_lab.structures import ImageBatch, Instances
 from cascade_lab.targets.assigner import Assigner, Assignment
 from cascade_lab.targets.sampler import Choose, Sampler
 from cascade_lab.trace import ProposalTrace
+
+Distance = Literal["smooth_l1", "l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,12 @@ class RPNConfig:
         positive_iou=0.7, negative_iou=0.3, min_positive_iou=0.3, match_low_quality=True
     )
     sampler: Sampler = Sampler(num=256, positive_fraction=0.5)
-    box_loss: Literal["smooth_l1", "l1"] = "smooth_l1"
+    box_loss: Distance = "smooth_l1"
     training: ProposalLimits = ProposalLimits(before_nms=2000, after_nms=2000)
     inference: ProposalLimits = ProposalLimits()
+
+    def __post_init__(self) -> None:
+        check_word("box_loss", self.box_loss, Distance)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cascade_lab.ops.boxes import area
 from cascade_lab.structures import Instances
-from cascade_lab.targets.assigner import UNUSED, Assigner, Assignment
+from cascade_lab.targets.assigner import NEGATIVE, UNUSED, Assigner, Assignment
 from cascade_lab.targets.mask_targets import mask_targets
 from cascade_lab.targets.sampler import Choose, Sampler
 
@@ -73,27 +73,28 @@ def stage_targets(
 ) -> StageTargets:
     """Put the true boxes before the proposals, match all with the objects, and sample.
 
-    ``sampler=None`` keeps every box that is positive or negative. A picture without any box offers
-    itself as one background box, so that no picture ever leaves the heads without input.
+    ``sampler=None`` keeps every box that is positive or negative. A picture without any box offers itself as
+    one background box. Where ignored regions hide all boxes, none is left.
+
+    Raises ValueError for targets without labels, or with labels beyond [0, K).
     """
     columns = []
     for i, (boxes, size, target) in enumerate(zip(proposals, sizes, targets, strict=True)):
         objects = target.objects()
+        own_labels = _labels_of(objects, num_classes, i)
         candidates = torch.cat([objects.boxes.to(boxes), boxes])  # (M + R, 4)
         if len(candidates) == 0:
             candidates = boxes.new_tensor([[0.0, 0.0, size[1], size[0]]])
         assignment = _assign_with_targets(assigner, candidates, target)
         if sampler is None:
             positive = (assignment.target_index >= 0).nonzero().squeeze(1)
-            negative = (assignment.target_index == -1).nonzero().squeeze(1)
+            negative = (assignment.target_index == NEGATIVE).nonzero().squeeze(1)
         else:
             positive, negative = sampler.sample(assignment, choose, i)
         rows = torch.cat([positive, negative])
         index = assignment.target_index[positive]
         labels = torch.full((len(rows),), num_classes, device=boxes.device)
-        if objects.labels is None:
-            raise ValueError(f"the targets of picture {i} have no labels")
-        labels[: len(positive)] = objects.labels[index]
+        labels[: len(positive)] = own_labels[index]
         columns.append(
             (
                 candidates[rows],
@@ -107,6 +108,16 @@ def stage_targets(
         )
     boxes, is_target, iou, index, sampled, labels, matched = (list(c) for c in zip(*columns, strict=True))
     return StageTargets(boxes, is_target, iou, index, sampled, torch.cat(labels), torch.cat(matched))
+
+
+def _labels_of(objects: Instances, num_classes: int, i: int) -> Tensor:
+    """Return the labels (M,) of the objects of picture i."""
+    if objects.labels is None:
+        raise ValueError(f"the targets of picture {i} have no labels")
+    beyond = objects.labels[(objects.labels < 0) | (objects.labels >= num_classes)]
+    if len(beyond):
+        raise ValueError(f"picture {i} has labels {beyond.tolist()}; classes are 0 to {num_classes - 1}")
+    return objects.labels
 
 
 def _assign_with_targets(assigner: Assigner, candidates: Tensor, target: Instances) -> Assignment:

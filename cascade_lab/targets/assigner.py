@@ -79,10 +79,8 @@ class Assigner:
     def _assign(self, boxes: Tensor, targets: Instances) -> Assignment:
         iou = pairwise_iou(targets.objects().boxes.to(boxes.device), boxes)  # (M, R)
         if iou.shape[0] == 0:
-            best, index = (
-                iou.new_zeros(len(boxes)),
-                torch.zeros(len(boxes), dtype=torch.int64).to(boxes.device),
-            )
+            best = iou.new_zeros(len(boxes))
+            index = best.long()
         else:
             best, index = iou.max(dim=0)  # (R,), (R,); equal IoUs go to the first object
         matched = torch.where(best >= self.positive_iou, index, UNUSED)

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from cascade_lab.heads.cascade import Cascade, scale_gradient
 from cascade_lab.heads.cascade_config import THREE_STAGES, CascadeConfig, Stage
+from cascade_lab.heads.rpn import RPNConfig
 from cascade_lab.structures import Instances
 from cascade_lab.targets.sampler import first
 from tests.tiny_detector import CASCADE, CLASSES, SIZE, objects, pictures, stages, tiny, without_gradient
@@ -307,8 +308,28 @@ def test_impossible_settings_are_refused():
         replace(CASCADE, stages=())
     with pytest.raises(ValueError, match=r"mask_stages \[2\] do not exist: there are 2 stages"):
         replace(CASCADE, stages=THREE_STAGES[:2])
+    with pytest.raises(ValueError, match="mask_stages .* more than once"):
+        replace(CASCADE, mask_stages=(0, 2, 2))
     with pytest.raises(ValueError, match="iou must be"):
         Stage(iou=0.0, delta_std=std)
     with pytest.raises(ValueError, match="delta_std must be positive"):
         Stage(iou=0.5, delta_std=(0.1, 0.1, 0.0, 0.2))
     assert SIZE == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (CASCADE, "loss_weights"),
+        (CASCADE, "later_sampling"),
+        (CASCADE.box_head, "norm"),
+        (CASCADE.box_head, "box_loss"),
+        (CASCADE.postprocess, "ensemble"),
+        (CASCADE.postprocess, "nms"),
+        (RPNConfig(), "box_loss"),
+    ],
+)
+def test_a_word_that_is_no_setting_is_refused(config, name: str):
+    """It would act as one of the others: a box loss of "giou" as L1."""
+    with pytest.raises(ValueError, match=rf"{name} .*'giou'"):
+        replace(config, **{name: "giou"})

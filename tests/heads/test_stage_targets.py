@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -87,6 +88,15 @@ def test_ignored_regions_are_no_background():
     assert found.matched[0].tolist() == ONE[0]
     assert answers(target, ignore_ioa=0.5, sampler=None).labels.tolist() == [1, 1, 1, 1]
     assert answers(target).labels.tolist() == [1, 1, 1, 1, CLASSES]
+
+
+@pytest.mark.parametrize("label", [CLASSES, -1])
+def test_labels_beyond_the_classes_are_refused(label: int):
+    """Labels that count from 1 would make the last class background, and with one class all objects."""
+    with pytest.raises(ValueError, match=rf"picture 0 .* labels .*{label}.* 0 to {CLASSES - 1}"):
+        answers(objects([*ONE, [30.0, 30, 40, 40]], [0, label]))
+    with pytest.raises(ValueError, match="no labels"):
+        answers(replace(objects(ONE), labels=None))
 
 
 def test_an_object_without_area_is_no_answer():
