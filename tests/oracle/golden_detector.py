@@ -175,6 +175,7 @@ class Case:
         for i, size in enumerate(self.images().sizes):
             boxes = tensor(golden[f"gt{i}/boxes"]).reshape(-1, 4)
             masks = unpack(golden.get(f"gt{i}/masks_packed"), len(boxes), pair(golden[f"gt{i}/mask_hw"]))
+            masks = masks[:, : size[0], : size[1]]  # the golden ones are padded as the pictures are
             found.append(Instances(size, boxes, tensor(golden[f"gt{i}/labels"]).long(), masks=masks))
         return found
 
