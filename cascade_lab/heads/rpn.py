@@ -104,12 +104,13 @@ class RPN(nn.Module):
         initialise([self.conv, self.objectness, self.regressor], partial(nn.init.normal_, std=0.01))
 
     def forward(self, pyramid: Sequence[Tensor]) -> RPNOutput:
+        """Say of every anchor of every level (N, C, h, w) whether it holds an object, and how to move it."""
         grids, anchors, logits, deltas = [], [], [], []
         for features, stride in zip(pyramid, self.strides, strict=True):
-            x = self.conv(features).relu()
+            x = self.conv(features).relu()  # (N, C, h, w)
             n, _, h, w = x.shape
-            logits.append(self.objectness(x).permute(0, 2, 3, 1).reshape(n, -1))
-            deltas.append(self.regressor(x).permute(0, 2, 3, 1).reshape(n, -1, 4))
+            logits.append(self.objectness(x).permute(0, 2, 3, 1).reshape(n, -1))  # (N, A_l)
+            deltas.append(self.regressor(x).permute(0, 2, 3, 1).reshape(n, -1, 4))  # (N, A_l, 4)
             base = base_anchors(stride, self.config.anchor_scales, self.config.anchor_ratios)
             grids.append((h, w))
             anchors.append(grid_anchors(base, (h, w), stride).to(x.device))

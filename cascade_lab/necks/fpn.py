@@ -25,10 +25,10 @@ class FPN(nn.Module):
         initialise([*self.lateral, *self.output], nn.init.xavier_uniform_)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        merged = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]
+        merged = [lateral(m) for lateral, m in zip(self.lateral, maps, strict=True)]  # (N, C, H_i, W_i)
         for fine in range(len(merged) - 2, -1, -1):
             up = functional.interpolate(merged[fine + 1], size=merged[fine].shape[-2:], mode="nearest")
             merged[fine] = merged[fine] + up
         pyramid = [output(m) for output, m in zip(self.output, merged, strict=True)]
-        pyramid.append(pyramid[-1][:, :, ::2, ::2])  # the extra level serves the RPN's largest anchors
+        pyramid.append(pyramid[-1][:, :, ::2, ::2])  # half the size, for the RPN's largest anchors
         return tuple(pyramid)

@@ -102,7 +102,7 @@ def _level_by_level(
     scales: Sequence[float],
     sampling_ratio: int,
 ) -> Tensor:
-    pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], size, size)
+    pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], size, size)  # (R, C, S, S)
     for level, (features, scale) in enumerate(zip(pyramid, scales, strict=True)):
         here = (levels == level).nonzero().squeeze(1)
         wide = at_least_float32(features)

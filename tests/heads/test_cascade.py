@@ -8,11 +8,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cascade_lab.heads.cascade import Cascade, scale_gradient
-from cascade_lab.heads.cascade_config import THREE_STAGES, CascadeConfig, Stage
-from cascade_lab.heads.rpn import RPNConfig
+from cascade_lab.heads.cascade_config import CascadeConfig
 from cascade_lab.structures import Instances
 from cascade_lab.targets.sampler import first
-from tests.tiny_detector import CASCADE, CLASSES, SIZE, objects, pictures, stages, tiny, without_gradient
+from tests.tiny_detector import CASCADE, CLASSES, objects, pictures, stages, tiny, without_gradient
 
 STRIDES = (4, 8, 16, 32)
 
@@ -289,47 +288,3 @@ def test_no_proposal_runs_through():
     assert len(detections.boxes[0]) == 0 and [len(s.boxes[1]) for s in found] == [14] * 3
     assert [len(b) for b in empty.boxes] == [0, 0]
     assert empty.mask_logits[2][0].shape == (0, 8, 8)
-
-
-# --- settings
-
-
-def test_published_stages():
-    assert [stage.iou for stage in THREE_STAGES] == [0.5, 0.6, 0.7]
-    assert [stage.loss_weight for stage in THREE_STAGES] == [1.0, 0.5, 0.25]
-    assigner = CascadeConfig().assigner(1)
-    assert assigner.positive_iou == assigner.negative_iou == assigner.min_positive_iou == 0.6
-    assert not assigner.match_low_quality and assigner.ignore_ioa == -1.0
-
-
-def test_impossible_settings_are_refused():
-    std = (0.1, 0.1, 0.2, 0.2)
-    with pytest.raises(ValueError, match="at least one stage"):
-        replace(CASCADE, stages=())
-    with pytest.raises(ValueError, match=r"mask_stages \[2\] do not exist: there are 2 stages"):
-        replace(CASCADE, stages=THREE_STAGES[:2])
-    with pytest.raises(ValueError, match="mask_stages .* more than once"):
-        replace(CASCADE, mask_stages=(0, 2, 2))
-    with pytest.raises(ValueError, match="iou must be"):
-        Stage(iou=0.0, delta_std=std)
-    with pytest.raises(ValueError, match="delta_std must be positive"):
-        Stage(iou=0.5, delta_std=(0.1, 0.1, 0.0, 0.2))
-    assert SIZE == (64, 64)
-
-
-@pytest.mark.parametrize(
-    ("config", "name"),
-    [
-        (CASCADE, "loss_weights"),
-        (CASCADE, "later_sampling"),
-        (CASCADE.box_head, "norm"),
-        (CASCADE.box_head, "box_loss"),
-        (CASCADE.postprocess, "ensemble"),
-        (CASCADE.postprocess, "nms"),
-        (RPNConfig(), "box_loss"),
-    ],
-)
-def test_a_word_that_is_no_setting_is_refused(config, name: str):
-    """It would act as one of the others: a box loss of "giou" as L1."""
-    with pytest.raises(ValueError, match=rf"{name} .*'giou'"):
-        replace(config, **{name: "giou"})
