@@ -100,8 +100,16 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def _pairwise_intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Return the shared area (A, B)."""
-    return _span(torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:]))
+    """Return the shared area (A, B).
+
+    One axis after the other, which takes half the memory: a picture may have a thousand objects, and each
+    meets every anchor.
+    """
+    sides = []
+    for low, high in ((0, 2), (1, 3)):
+        begin = torch.maximum(a[:, None, low], b[None, :, low])  # (A, B)
+        sides.append((torch.minimum(a[:, None, high], b[None, :, high]) - begin).clamp(min=0))
+    return sides[0] * sides[1]
 
 
 def _paired_overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
