@@ -61,8 +61,8 @@ class CascadeConfig:
         later_sampling: ``"resample"`` draws again in every stage (published InternImage models);
             ``"all"`` trains later stages on all boxes of the stage before (the paper).
         mask_stages: stages with a mask head: all, the first, the last, or any subset.
-        ignore_ioa: boxes covered more than this by an ignored region are not trained on; -1 treats
-            such regions as background (published InternImage models on COCO).
+        ignore_ioa: background boxes covered more than this by an ignored region are not trained on; -1
+            treats such regions as background (published InternImage models on COCO).
         canonical_size: a box of this side reads the finest level, of twice the side the next, ...
         sampling_ratio: RoIAlign samples per bin and axis; 0 adapts to the size of the box.
     """
