@@ -131,7 +131,11 @@ def read_out(detector: Detector, sight: Sight, voters: Sequence[int]) -> list[In
 
 @torch.no_grad()
 def see(detector: Detector, scaled: Sequence[ImageBatch], flip: bool) -> Sight:
-    """Look at every view: pyramid, proposals, and with the proposals of all views the stages."""
+    """Look at every view: pyramid, proposals, and with the proposals of all views the stages.
+
+    Raises InputError where the detector is in training mode.
+    """
+    detector.require_eval()
     views, proposed = [], []
     for images in scaled:
         for mirrored in (False, True) if flip else (False,):

@@ -99,6 +99,11 @@ def test_the_same_view_twice_changes_nothing_but_the_proposals():
             assert_close([m.sigmoid() for m in masks], [m.sigmoid() for m in b.mask_logits[k]])
 
 
+def test_training_mode_is_refused():
+    with pytest.raises(InputError, match="is in training mode"):
+        see(detector().train(), [batch()], flip=True)
+
+
 @pytest.mark.parametrize("factors", [(1.0,), (1.0, 1.5)])
 def test_a_mirrored_picture_has_mirrored_detections(factors: tuple[float, ...]):
     """Its views are the same ones in another order, whatever the network does; one alone is different."""
