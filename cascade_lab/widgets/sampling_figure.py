@@ -50,7 +50,8 @@ def draw_sampling(
         left.annotate(str(k + 1), place, ha="center", va="center", fontsize=8, weight="bold", zorder=4)
     left.plot(*centre, "+", color=SKY, markersize=11, markeredgewidth=2, path_effects=RIM, zorder=5)
     left.set_title(
-        f"level {level + 1}, block {layer.block + 1}, group {group + 1} of {layer.groups}, pixel {pixel}",
+        f"level {level} (stride {layer.stride}), block {layer.block}, group {group + 1} of {layer.groups}, "
+        f"pixel {pixel}",
         fontsize=10, color=INK,
     )  # fmt: skip
 
@@ -85,7 +86,8 @@ def draw_receptive_fields(
             _heat(one, picture, field)
             radius = field.radius()
             one.set_title(
-                f"level {field.level + 1}, {when} training\n{SHARE:.0%} within {radius:.1f} pixels",
+                f"level {field.level} (stride {field.stride}), {when} training\n"
+                f"{SHARE:.0%} within {radius:.1f} pixels",
                 fontsize=10, color=INK,
             )  # fmt: skip
     return figure

@@ -45,13 +45,16 @@ def describe_pixel(sampling: Sampling, level: int, block: int, group: int, pixel
 
     Args:
         level, block, group, pixel: counted from 0; block is the number among the kept ones of the level.
+
+    In the words, levels and blocks are counted from 0 as well, as the code names them; groups and points,
+    which are told as "3 of 4", from 1.
     """
     layer = choose_layer(sampling, level, block)
     row, column = _checked(layer, group, pixel)
     points, modulation = layer.points[row, column, group], layer.modulation[row, column, group]
     moved = points - layer.regular()[row, column]
     lines = [
-        f"Level {level + 1} (stride {layer.stride}), block {layer.block + 1}, group {group + 1} of "
+        f"Level {level} (stride {layer.stride}), block {layer.block}, group {group + 1} of "
         f"{layer.groups}, output pixel in row {row}, column {column}."
     ]
     for k, (gx, gy) in enumerate(grid(layer.kernel)):
@@ -78,13 +81,13 @@ def radius_table(before: Sequence[ReceptiveField], after: Sequence[ReceptiveFiel
     """Return a text table, one line a level: the median radius that holds 90 % of the gradient."""
     lines = [
         f"radius that holds {SHARE:.0%} of the gradient, in picture pixels",
-        "         pixels   before   after",
+        "                    pixels   before   after",
     ]
     for level in sorted({one.level for one in after}):
+        stride = next(one.stride for one in after if one.level == level)
         radii = [[one.radius() for one in fields if one.level == level] for fields in (before, after)]
-        lines.append(
-            f"level {level + 1} {len(radii[1]):8d} {np.median(radii[0]):8.1f} {np.median(radii[1]):7.1f}"
-        )
+        medians = "{:8.1f} {:7.1f}".format(*map(np.median, radii))
+        lines.append(f"level {level} (stride {stride:2d}) {len(radii[1]):7d} {medians}")
     return "\n".join(lines)
 
 

@@ -3,24 +3,29 @@
 
 const MARGIN = 1 / 6; // of the longer side, round the picture, so that points beyond its border can be seen
 const DISC = 22; // CSS pixels: radius of a disc that has all the modulation
+const CROWDED = 60; // CSS pixels: points that keep nearer to their pixel than this are shown enlarged too
+const LOUPE = 200; // CSS pixels: side of that enlargement, at most
 const BUNDLE = 40; // darts a path
-const SMALL = 190; // CSS pixels of the two small pictures
-const TRAITS = ["x", "y", "level", "block", "group", "point", "show", "trained", "show_boxes"];
-const VIEWS = [["points", "points of a pixel"], ["offsets", "offsets of the group"], ["receptive", "receptive field"]];
+const SMALL = 380; // device pixels of the two small pictures, shown at half that size
+const TRAITS = ["picture", "x", "y", "level", "block", "group", "point", "show", "trained", "show_boxes"];
+const SHOWS = [["points", "points of a pixel"], ["offsets", "offsets of the group"], ["receptive", "receptive field"]];
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
 
 function decode(raw) {
+  const boxes = floats(raw.boxes); // (B, 4)
   return {
     ...raw,
-    boxes: floats(raw.boxes), // (B, 4)
+    boxes: Array.from({ length: boxes.length / 4 }, (_, i) => [...boxes.subarray(4 * i, 4 * i + 4)]),
     layers: raw.layers.map((layer) => ({
       ...layer,
       moved: new Int16Array(slice(layer.moved)), // (H, W, G, K, 2)
       modulation: new Uint16Array(slice(layer.modulation)), // (H, W, G, K)
       grid: grid(layer.kernel),
     })),
-    fields: raw.fields.map((field) => ({ ...field, heat: new Uint8Array(slice(field.heat)) })), // (h, w)
+    levels: [...new Set(raw.layers.map((layer) => layer.level))],
+    margin: Math.round(MARGIN * Math.max(...raw.size)),
+    tiles: null, // the fields as one picture, decoded once this view is shown
   };
 }
 
@@ -73,7 +78,7 @@ function reach(layer, pixel, group) {
 }
 
 function headline(layer, group, [row, column]) {
-  return `Level ${layer.level + 1} (stride ${layer.stride}), block ${layer.block + 1}, group ${group + 1} of ` +
+  return `Level ${layer.level} (stride ${layer.stride}), block ${layer.block}, group ${group + 1} of ` +
     `${layer.groups}, output pixel in row ${row}, column ${column}.`;
 }
 
@@ -112,7 +117,7 @@ function drawCross(context, [x, y], size, color) {
   strokeTwice(context, color, 2);
 }
 
-function drawPoints(context, points, chosen, colors) {
+function drawPoints(context, points, chosen, colors, numbered) {
   context.beginPath();
   for (const { start: [x, y] } of points) context.rect(x - 3, y - 3, 6, 6);
   strokeTwice(context, colors.grid, 1.25);
@@ -122,11 +127,12 @@ function drawPoints(context, points, chosen, colors) {
     context.lineTo(...at);
   }
   strokeTwice(context, colors.grid, 1);
+  // large discs first, so that none is hidden; the chosen one on top
   const order = points.map((_, k) => k).sort((a, b) => (a === chosen) - (b === chosen) || points[b].modulation - points[a].modulation);
-  for (const k of order) { // large discs first, so that none is hidden; the chosen one on top
-    const { at: [x, y], modulation, outside } = points[k];
+  const discs = order.map((k) => ({ ...points[k], k, radius: discRadius(points[k].modulation) }));
+  for (const { k, at: [x, y], radius, outside } of discs) {
     context.beginPath();
-    context.arc(x, y, discRadius(modulation), 0, 7);
+    context.arc(x, y, radius, 0, 7);
     context.fillStyle = k === chosen ? colors.chosen : colors.disc;
     context.globalAlpha = outside ? 0.25 : 1;
     context.fill();
@@ -137,18 +143,34 @@ function drawPoints(context, points, chosen, colors) {
     context.stroke();
     context.setLineDash([]);
   }
+  if (!numbered) return;
   context.textAlign = "center";
   context.font = "bold 11px system-ui, sans-serif";
-  for (const k of order) {
-    const { at: [x, y], modulation, outside } = points[k], radius = discRadius(modulation), inside = radius > 6 && !outside;
-    const spot = [inside ? x : x + radius + 6, y + 0.5]; // a number that does not fit stands beside its disc
+  for (const { k, spot: [x, y], inside } of numberSpots(discs)) {
     context.strokeStyle = "rgba(0, 0, 0, 0.7)";
     context.lineWidth = 3;
-    if (!inside) context.strokeText(k + 1, ...spot);
+    if (!inside) context.strokeText(k + 1, x, y + 0.5);
     context.fillStyle = inside ? "#000" : "#fff";
-    context.fillText(k + 1, ...spot);
+    context.fillText(k + 1, x, y + 0.5);
   }
   context.textAlign = "start";
+}
+
+// Where the number of each disc stands: in it, if it fits and no later disc covers it; else beside it, on the side
+// that is freest of other discs and numbers.
+function numberSpots(discs) {
+  const placed = [];
+  const room = ([x, y], others) => Math.min(...others.map(({ at, radius }) => Math.hypot(at[0] - x, at[1] - y) - radius));
+  discs.forEach((disc, number) => {
+    const { k, at, radius, outside } = disc, later = discs.slice(number + 1);
+    const inside = radius > 6 && !outside && room(at, later) > 4;
+    const around = Array.from({ length: 8 }, (_, side) => [Math.cos((side * Math.PI) / 4), Math.sin((side * Math.PI) / 4)])
+      .map(([dx, dy]) => [at[0] + (radius + 6) * dx, at[1] + (radius + 6) * dy]);
+    const others = [...discs.filter((other) => other !== disc), ...placed.map(({ spot }) => ({ at: spot, radius: 5 }))];
+    const free = around.map((spot) => Math.min(room(spot, others), 6)); // from six pixels on, any side is as good
+    placed.push({ k, inside, spot: inside ? at : around[free.indexOf(Math.max(...free))] });
+  });
+  return placed;
 }
 
 // Darts, wide where they begin and pointed where they lead. They are filled, not stroked, a few at a time: a
@@ -169,22 +191,6 @@ function drawDarts(context, darts, color) {
   }
 }
 
-// A field as a small picture, from dark red for little to yellow for much; made once.
-function heatSprite(field, { low, high }) {
-  if (field.sprite) return field.sprite;
-  const [height, width] = field.size;
-  field.sprite = Object.assign(document.createElement("canvas"), { width, height });
-  const context = field.sprite.getContext("2d"), image = context.createImageData(width, height);
-  const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
-  const [from, to] = [channels(low), channels(high)];
-  field.heat.forEach((value, i) => {
-    const share = value / 255;
-    image.data.set([...from.map((c, n) => c + (to[n] - c) * share), 255 * Math.min(1, 1.3 * share)], 4 * i);
-  });
-  context.putImageData(image, 0, 0);
-  return field.sprite;
-}
-
 function darken(context, area, share) {
   context.fillStyle = `rgba(0, 0, 0, ${share})`;
   context.fillRect(...area);
@@ -201,44 +207,60 @@ function drawCircle(context, [x, y], radius, color, dash) {
 // ---------------------------------------------------------------- the viewer
 
 function render({ model, el }) {
-  const data = decode(model.get("_data")), [rows, columns] = data.size;
-  const margin = Math.round(MARGIN * Math.max(rows, columns));
-  const levels = [...new Set(data.layers.map((layer) => layer.level))];
+  const all = model.get("_views").map(decode), colors = model.get("_colors");
   const get = (name) => model.get(name);
-  const blocks = (level = get("level")) => data.layers.filter((layer) => layer.level === level);
-  const layer = () => blocks()[clamp(get("block"), 0, blocks().length - 1)];
+  const view = () => all[clamp(get("picture"), 0, all.length - 1)];
+  const level = () => (view().levels.includes(get("level")) ? get("level") : view().levels[0]);
+  const blocks = (at = level()) => view().layers.filter((layer) => layer.level === at);
+  const block = () => clamp(get("block"), 0, blocks().length - 1);
+  const layer = () => blocks()[block()];
   const group = () => clamp(get("group"), 0, layer().groups - 1);
   const pixel = () => ["y", "x"].map((name, axis) => clamp(Math.floor(get(name) / layer().stride + 0.5), 0, layer().size[axis] - 1));
-  const shown = () => (get("show") === "receptive" && !data.fields.length ? "points" : get("show"));
-  let bitmap = null, scale = 1, spoken = "";
+  const shown = () => (get("show") === "receptive" && !view().fields.length ? "points" : get("show"));
+  let scale = 1, spoken = "";
 
   // ---- what the controls do
-  const goTo = (x, y) => put({ x: clamp(Math.round(x), 0, columns - 1), y: clamp(Math.round(y), 0, rows - 1) });
+  function goTo(x, y) {
+    const [rows, columns] = view().size;
+    put({ x: clamp(Math.round(x), 0, columns - 1), y: clamp(Math.round(y), 0, rows - 1) });
+  }
   function step(down, right) {
     const [row, column] = pixel(), { size, stride } = layer();
     goTo(clamp(column + right, 0, size[1] - 1) * stride, clamp(row + down, 0, size[0] - 1) * stride);
   }
-  function setLevel(level) {
-    const block = clamp(get("block"), 0, blocks(level).length - 1);
-    put({ level, block, group: clamp(get("group"), 0, blocks(level)[block].groups - 1) });
+  function setLevel(to) {
+    const next = clamp(get("block"), 0, blocks(to).length - 1);
+    put({ level: to, block: next, group: clamp(get("group"), 0, blocks(to)[next].groups - 1) });
+  }
+  function setPicture(picture) {
+    put({ picture });
+    setLevel(level());
+    goTo(get("x"), get("y"));
   }
   const turn = (value, by, count) => (value + by + count) % count;
-  const turnLevel = (by) => setLevel(levels[turn(levels.indexOf(get("level")), by, levels.length)]);
-  const follow_ = (point) => put({ point: point === get("point") ? -1 : point });
+  const turnLevel = (by) => setLevel(view().levels[turn(view().levels.indexOf(level()), by, view().levels.length)]);
+  const followPoint = (point) => put({ point: point === get("point") ? -1 : point });
+  function turnShow(by) {
+    const names = SHOWS.map(([name]) => name).filter((name) => name !== "receptive" || view().fields.length);
+    put({ show: names[turn(names.indexOf(shown()), by, names.length)] });
+  }
 
   // ---- elements, top to bottom
-  const views = make("div", { class: "cl-pictures", role: "group", "aria-label": "View" }, ...VIEWS.map(([name, text]) =>
-    make("button", { type: "button", class: "sv-view", "data-show": name, disabled: name === "receptive" && !data.fields.length,
-      onclick: () => put({ show: name }) }, text)));
+  const pictures = pictureButtons(all, setPicture, () => schedule());
+  const shows = make("div", { class: "sv-shows", role: "group", "aria-label": "View" }, ...SHOWS.map(([name, text]) =>
+    make("button", { type: "button", "data-show": name, onclick: () => put({ show: name }) }, text)));
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
-  const stageBox = make("div", { class: "cl-picture" }, canvas);
+  const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const legend = make("div", { class: "sv-legend" });
   const levelSelect = make("select", { "aria-label": "Level", onchange: () => setLevel(Number(levelSelect.value)) });
   const blockSelect = make("select", { "aria-label": "Block", onchange: () => put({ block: Number(blockSelect.value) }) });
-  const groupSlider = make("input", { type: "range", min: 0, step: 1, class: "sv-group", "aria-label": "Group",
-    oninput: () => put({ group: Number(groupSlider.value) }) });
+  const groupSlider = make("input", {
+    type: "range", min: 0, step: 1, class: "sv-group", "aria-label": "Group",
+    oninput: () => put({ group: Number(groupSlider.value) }),
+  });
   const groupValue = make("output", {});
   const pointSelect = make("select", { "aria-label": "Point to follow", onchange: () => put({ point: Number(pointSelect.value) }) });
+  const pointLabel = make("label", {}, "point ", pointSelect);
   const checkbox = (name, text) => {
     const input = make("input", { type: "checkbox", onchange: () => put({ [name]: input.checked }) });
     return [input, make("label", {}, input, text)];
@@ -250,82 +272,86 @@ function render({ model, el }) {
   const words = make("p", { class: "sv-verdict" });
   const radii = make("p", { class: "sv-radii" });
   const hint = make("p", { class: "cl-hint" });
-  const small = [false, true].map((when) => make("canvas", { width: 2 * SMALL, height: 2 * SMALL, class: "sv-small", tabindex: false, "aria-hidden": "true",
-    onclick: () => put({ show: "receptive", trained: when }) }));
-  const pair = make("div", { class: "sv-pair" }, ...small.map((one, when) => make("figure", {}, one, make("figcaption", {}, when ? "after training" : "before training"))));
+  const small = [false, true].map((when) => make("canvas", {
+    class: "sv-small", tabindex: false, "aria-hidden": "true", onclick: () => put({ show: "receptive", trained: when }),
+  }));
+  const pair = make("div", { class: "sv-pair" }, ...small.map((one, when) =>
+    make("figure", {}, one, make("figcaption", {}, when ? "after training" : "before training"))));
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control; on the picture ", key("←"), key("→"), key("↑"), key("↓"), " choose a pixel, ",
-      key("Page ↑"), key("Page ↓"), " the level"),
-    make("li", {}, key("V"), " next view, ", key("L"), " next level, ", key("B"), " next block, ", key("G"), " next group; with ", key("Shift"), " the one before"),
-    make("li", {}, key("1"), " … ", key("9"), " follow a point, ", key("0"), " or ", key("Esc"), " none"),
-    make("li", {}, key("T"), " before or after training, ", key("O"), " boxes")));
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control; on the picture ", keycap("←"), keycap("→"), keycap("↑"), keycap("↓"),
+      " choose a pixel, ", keycap("Page ↑"), keycap("Page ↓"), " the level"],
+    [keycap("V"), " next view, ", keycap("L"), " next level, ", keycap("B"), " next block, ", keycap("G"), " next group; with ",
+      keycap("Shift"), " the one before"],
+    [keycap("1"), " … ", keycap("9"), " follow a point, ", keycap("0"), " or ", keycap("Esc"), " none; ",
+      keycap("O"), " boxes; in the view of the receptive field ", keycap("T"), " before or after training"]);
   const head = make("tr", {}, ...["", "grid", "moved by", "reads at", "modulation"].map((text) => make("th", { scope: "col" }, text)));
-  const root = make("section", { class: "cascade-lab sampling-viewer", "aria-label": "Sampling viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" }, views, make("span", { class: "cl-source" }, data.name)),
+  const style = `--disc: ${colors.disc}; --chosen: ${colors.chosen}; --low: ${colors.low}; --high: ${colors.high}`;
+  const root = make("section", { class: "cascade-lab sampling-viewer", style, "aria-label": "Sampling viewer", onkeydown: keyListener(find) },
+    make("div", { class: "cl-head" }, pictures.row, make("span", { class: "cl-source" }, all.length > 1 ? "" : all[0].name)),
     make("div", { class: "cl-body" },
-      make("div", {}, stageBox, legend,
+      make("div", {}, shows, pictureBox, legend,
         make("div", { class: "cl-tools" }, make("label", {}, "level ", levelSelect), make("label", {}, "block ", blockSelect),
-          make("label", {}, "group ", groupSlider, groupValue), make("label", {}, "point ", pointSelect), trainedLabel, boxesLabel), help),
+          make("label", {}, "group ", groupSlider, groupValue), pointLabel, trainedLabel, boxesLabel), help),
       make("div", {}, title, make("div", { class: "cl-scroll" }, make("table", { class: "sv-table" }, make("thead", {}, head), table)),
-        make("p", { class: "cl-hint" }, "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture"), words, radii, pair, hint)), live);
+        make("p", { class: "cl-hint" }, "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture"),
+        words, radii, pair, hint)), live);
   el.replaceChildren(root);
-  const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
-  fillOptions(levelSelect, levels.map((level) => [level, `${level + 1} · stride ${blocks(level)[0].stride} · ${blocks(level)[0].size.join(" × ")}`]), get("level"));
-  decodePicture(data.picture).then((image) => { bitmap = image; schedule(); });
+  const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
 
   // ---- mouse
   canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); pick(event); });
   canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) pick(event); });
   function pick(event) {
-    const area = canvas.getBoundingClientRect();
+    const area = canvas.getBoundingClientRect(), { margin } = view();
     goTo((event.clientX - area.left) / scale - margin - 0.5, (event.clientY - area.top) / scale - margin - 0.5);
   }
 
-  // ---- keyboard
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+  // ---- keyboard: what a key does, if anything
+  function find(event) {
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key, by = event.shiftKey ? -1 : 1;
-    const digit = name.length === 1 ? "0123456789".indexOf(name) : -1, onPicture = event.target === canvas;
+    const digit = name.length === 1 ? "0123456789".indexOf(name) : -1;
+    if (digit >= 0 && digit <= layer().grid.length) return () => put({ point: digit - 1 });
     const anywhere = {
-      v: () => put({ show: turnView(by) }), l: () => turnLevel(by),
-      b: () => put({ block: turn(get("block"), by, blocks().length) }),
+      v: () => turnShow(by), l: () => turnLevel(by),
+      b: () => put({ block: turn(block(), by, blocks().length) }),
       g: () => put({ group: turn(group(), by, layer().groups) }),
-      t: () => put({ trained: !get("trained") }), o: () => put({ show_boxes: !get("show_boxes") }),
+      o: () => put({ show_boxes: !get("show_boxes") }),
+      t: shown() === "receptive" ? () => put({ trained: !get("trained") }) : null,
       Escape: get("point") >= 0 ? () => put({ point: -1 }) : null,
     };
-    const here = {
+    const onPicture = {
       ArrowLeft: () => step(0, -1), ArrowRight: () => step(0, 1), ArrowUp: () => step(-1, 0), ArrowDown: () => step(1, 0),
       PageUp: () => turnLevel(1), PageDown: () => turnLevel(-1),
     };
-    const act = digit >= 0 && digit <= layer().grid.length ? () => put({ point: digit - 1 }) : anywhere[name] ?? (onPicture ? here[name] : null);
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
-  }
-
-  function turnView(by) {
-    const names = VIEWS.map(([name]) => name).filter((name) => name !== "receptive" || data.fields.length);
-    return names[turn(names.indexOf(shown()), by, names.length)];
+    return anywhere[name] ?? (event.target === canvas ? onPicture[name] : null);
   }
 
   // ---- painting
   function paint() {
+    decodeTiles(view());
     paintCanvas();
     paintControls();
     paintPanel();
-    root.dataset.painted = [shown(), get("level"), get("block"), group(), pixel(), get("point"), get("trained"), get("show_boxes")].join(":");
+    root.dataset.painted = [shown(), level(), block(), group(), pixel(), get("point"), get("trained"), get("show_boxes"), get("picture")].join(":");
   }
 
+  function decodeTiles(one) {
+    if (one.tiles || !one.fields.length) return;
+    one.tiles = "on the way";
+    decodePicture(one.heat).then((bitmap) => { one.tiles = bitmap; schedule(); });
+  }
+
+  const bitmap = () => pictures.bitmaps[all.indexOf(view())];
+
   function paintCanvas() {
-    const one = layer(), fit = fitCanvas(canvas, stageBox, [rows + 2 * margin, columns + 2 * margin]), { context, width, height, dense } = fit;
+    const one = layer(), { size: [rows, columns], margin, fields } = view();
+    const fit = fitCanvas(canvas, pictureBox, [rows + 2 * margin, columns + 2 * margin]), { context, dense } = fit;
     scale = fit.scale;
     const place = ([x, y]) => [(x + margin) * scale, (y + margin) * scale];
     const area = [margin * scale, margin * scale, columns * scale, rows * scale];
-    context.drawImage(ground(fit, area), 0, 0, canvas.width / dense, canvas.height / dense);
-    const field = shown() === "receptive" ? nearestField(data.fields, one, pixel(), get("trained")) : null;
+    context.drawImage(ground(dense, area), 0, 0, canvas.width / dense, canvas.height / dense);
+    const field = shown() === "receptive" ? nearestField(fields, one, pixel(), get("trained")) : null;
     if (field) paintField(context, field, place, area);
     if (shown() === "offsets") {
       const darts = [];
@@ -334,18 +360,47 @@ function render({ model, el }) {
           darts.push(dartAt(one, [row, column], group(), get("point")).map(place));
         }
       }
-      drawDarts(context, darts, data.colors.arrow);
+      drawDarts(context, darts, colors.arrow);
     }
     if (shown() === "points") {
-      const points = pointsAt(one, pixel(), group()).map((p) => ({ ...p, start: place(p.start), at: place(p.at) }));
-      drawPoints(context, points, get("point"), data.colors);
-    }
-    if (shown() !== "receptive") drawCross(context, place(centre(one, pixel())), 7, data.colors.chosen);
+      const points = pointsAt(one, pixel(), group()), [x, y] = centre(one, pixel());
+      const half = Math.max(...points.flatMap((p) => [p.start, p.at]).flatMap(([a, b]) => [Math.abs(a - x), Math.abs(b - y)]));
+      const crowded = half * scale < CROWDED;
+      paintPoints(context, points, place, !crowded);
+      if (crowded) paintLoupe(context, points, [x, y], half, place, fit);
+    } else if (shown() === "offsets") drawCross(context, place(centre(one, pixel())), 7, colors.chosen);
+  }
+
+  function paintPoints(context, points, place, numbered) {
+    const onScreen = points.map((p) => ({ ...p, start: place(p.start), at: place(p.at) }));
+    drawPoints(context, onScreen, get("point"), colors, numbered);
+    drawCross(context, place(centre(layer(), pixel())), 7, colors.chosen);
+  }
+
+  // What surrounds the pixel, ``half`` picture pixels to every side, enlarged in the corner that is farthest from it.
+  function paintLoupe(context, points, [x, y], half, place, { width, height }) {
+    const side = Math.min(LOUPE, 0.45 * width), zoom = (side / 2 - DISC) / half, reach = side / 2 / zoom;
+    const [left, top] = [place([x, y])[0] < width / 2 ? width - side - 4 : 4, place([x, y])[1] < height / 2 ? height - side - 4 : 4];
+    const enlarged = ([a, b]) => [left + side / 2 + (a - x) * zoom, top + side / 2 + (b - y) * zoom];
+    const [rows, columns] = view().size;
+    context.save();
+    context.beginPath();
+    context.rect(left, top, side, side);
+    context.clip();
+    context.fillStyle = "#3a3a3a";
+    context.fillRect(left, top, side, side);
+    context.imageSmoothingEnabled = false; // the pixels of the picture can be told apart
+    if (bitmap()) context.drawImage(bitmap(), ...enlarged([0, 0]), columns * zoom, rows * zoom);
+    paintPoints(context, points, enlarged, true);
+    context.restore();
+    strokeBoxes(context, [[left, top, left + side, top + side], [...place([x - reach, y - reach]), ...place([x + reach, y + reach])]],
+      { color: colors.chosen, dash: [5, 3] }, 1.5);
+    tag(context, `enlarged ${(zoom / scale).toFixed(1)} times`, left + 4, top + side - 22, colors.chosen);
   }
 
   // Picture and boxes, drawn once for every size and switch: a step from pixel to pixel leaves them alone.
-  function ground({ dense }, area) {
-    const key = [canvas.width, canvas.height, dense, Boolean(bitmap), get("show_boxes"), shown()].join();
+  function ground(dense, area) {
+    const key = [get("picture"), canvas.width, canvas.height, dense, Boolean(bitmap()), get("show_boxes"), shown()].join();
     if (ground.key === key) return ground.canvas;
     ground.key = key;
     ground.canvas ??= document.createElement("canvas");
@@ -355,85 +410,97 @@ function render({ model, el }) {
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.scale(dense, dense);
     context.imageSmoothingQuality = "high";
-    if (bitmap) context.drawImage(bitmap, ...area);
+    if (bitmap()) context.drawImage(bitmap(), ...area);
     if (shown() !== "points") darken(context, area, shown() === "offsets" ? 0.4 : 0.55);
-    const corners = Array.from({ length: data.boxes.length / 4 }, (_, i) => [...data.boxes.subarray(4 * i, 4 * i + 4)].map((v) => (v + margin) * scale));
+    const corners = view().boxes.map((box) => box.map((value) => (value + view().margin) * scale));
     if (get("show_boxes")) strokeBoxes(context, corners, { color: "#fff", dash: [] }, 1.25, 0.8);
     return ground.canvas;
   }
 
-  function drawHeat(context, field, [x, y, width, height], zoom) {
-    const [h, w] = field.size, cell = data.cell * zoom;
+  // The tile of a field, over the picture that fills the rectangle; the last cells may stand out of it.
+  function drawHeat(context, field, [x, y, width, height]) {
+    const { tiles, fields, cell, size: [rows, columns] } = view();
+    if (!(tiles instanceof ImageBitmap)) return;
+    const side = Math.ceil(Math.sqrt(fields.length)), number = fields.indexOf(field), zoom = (width / columns) * cell;
+    const [h, w] = [Math.ceil(rows / cell), Math.ceil(columns / cell)];
     context.save();
     context.beginPath();
-    context.rect(x, y, width, height); // the last cells may stand out
+    context.rect(x, y, width, height);
     context.clip();
-    context.drawImage(heatSprite(field, data.colors), x, y, w * cell, h * cell);
+    context.drawImage(tiles, (number % side) * w, Math.floor(number / side) * h, w, h, x, y, w * zoom, h * zoom);
     context.restore();
   }
 
   function paintField(context, field, place, area) {
-    drawHeat(context, field, area, scale);
-    const at = place([field.column * field.stride + 0.5, field.row * field.stride + 0.5]);
-    const other = nearestField(data.fields, layer(), pixel(), !field.trained);
-    if (other) drawCircle(context, at, other.radius * scale, data.colors.other, [6, 4]);
-    drawCircle(context, at, field.radius * scale, data.colors.now, []);
-    drawCross(context, at, 7, data.colors.chosen);
+    drawHeat(context, field, area);
+    const at = place(centre(field, [field.row, field.column]));
+    const other = nearestField(view().fields, layer(), pixel(), !field.trained);
+    if (other) drawCircle(context, at, other.radius * scale, colors.other, [6, 4]);
+    drawCircle(context, at, field.radius * scale, colors.now, []);
+    drawCross(context, at, 7, colors.chosen);
   }
 
   // The two fields side by side; drawn again only when another pixel has another field.
   function paintSmall(canvas, field) {
-    const about = `${data.fields.indexOf(field)}:${Boolean(bitmap)}`;
-    if (canvas.dataset.about === about || !bitmap) return;
+    const ready = bitmap() && view().tiles instanceof ImageBitmap, about = `${get("picture")}:${view().fields.indexOf(field)}`;
+    if (canvas.dataset.about === about || !ready) return;
     canvas.dataset.about = about;
-    const context = canvas.getContext("2d", { alpha: false }), zoom = (2 * SMALL) / Math.max(rows, columns);
+    const [rows, columns] = view().size, zoom = SMALL / Math.max(rows, columns);
     Object.assign(canvas, { width: Math.round(columns * zoom), height: Math.round(rows * zoom) });
-    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    darken(context, [0, 0, canvas.width, canvas.height], 0.55);
-    drawHeat(context, field, [0, 0, canvas.width, canvas.height], zoom);
-    const at = [field.column, field.row].map((value) => (value * field.stride + 0.5) * zoom);
-    drawCircle(context, at, field.radius * zoom, data.colors.now, []);
-    drawCross(context, at, 6, data.colors.chosen);
+    const context = canvas.getContext("2d", { alpha: false }), area = [0, 0, canvas.width, canvas.height];
+    context.drawImage(bitmap(), ...area);
+    darken(context, area, 0.55);
+    drawHeat(context, field, area);
+    const at = centre(field, [field.row, field.column]).map((value) => value * zoom);
+    drawCircle(context, at, field.radius * zoom, colors.now, []);
+    drawCross(context, at, 6, colors.chosen);
   }
 
   function paintControls() {
-    const one = layer();
-    [...views.children].forEach((button) => button.setAttribute("aria-pressed", button.dataset.show === shown()));
-    levelSelect.value = get("level");
-    fillOnce(blockSelect, `${get("level")}`, blocks().map((block, number) => [number, `${block.block + 1}`]), get("block"));
+    const one = layer(), { levels, fields, boxes: corners } = view();
+    pictures.mark(get("picture"));
+    [...shows.children].forEach((button) => {
+      button.setAttribute("aria-pressed", button.dataset.show === shown());
+      button.disabled = button.dataset.show === "receptive" && !fields.length;
+    });
+    fillOnce(levelSelect, levels.map((at) => [at, `${at} (stride ${blocks(at)[0].stride}), ${blocks(at)[0].size.join(" × ")}`]), level());
+    fillOnce(blockSelect, blocks().map((block, number) => [number, `${block.block}`]), block());
     groupSlider.max = one.groups - 1;
     groupSlider.value = group();
     groupSlider.setAttribute("aria-valuetext", `group ${group() + 1} of ${one.groups}`);
     groupValue.textContent = `${group() + 1} of ${one.groups}`;
-    fillOnce(pointSelect, `${one.kernel}`, [[-1, "none"], ...one.grid.map((_, k) => [k, `${k + 1}`])], get("point"));
+    fillOnce(pointSelect, [[-1, "none"], ...one.grid.map((_, k) => [k, `${k + 1}`])], get("point"));
+    pointLabel.hidden = shown() === "receptive";
     trained.checked = get("trained");
-    trained.disabled = !data.fields.length;
+    trainedLabel.hidden = shown() !== "receptive";
     boxes.checked = get("show_boxes");
-    boxes.disabled = !data.boxes.length;
+    boxes.disabled = !corners.length;
     paintLegend();
   }
 
   // Options are made again only when they change: a list that is open would close.
-  function fillOnce(select, about, options, value) {
+  function fillOnce(select, options, value) {
+    const about = String(options);
     if (select.dataset.about !== about) fillOptions(select, options, value);
     select.dataset.about = about;
     select.value = value;
   }
 
   function paintLegend() {
-    const about = `${shown()}:${get("trained")}:${get("point") >= 0 ? get("point") : ""}`;
+    const point = get("point"), when = get("trained") ? ["after", "before"] : ["before", "after"];
+    const about = `${shown()}:${point}:${when}`;
     if (legend.dataset.about === about) return;
     legend.dataset.about = about;
-    const { colors } = data, item = (mark, text) => make("span", {}, mark, text);
+    const item = (mark, text) => make("span", {}, mark, text);
     const mark = (symbol, color) => make("span", { class: "sv-mark", style: `color: ${color}`, "aria-hidden": "true" }, symbol);
-    const line = (color, dash) => swatch({ color, dash });
-    const point = get("point"), when = get("trained") ? ["after", "before"] : ["before", "after"];
     legend.replaceChildren(...{
       points: [item(mark("✚", colors.chosen), "output pixel"), item(mark("□", colors.grid), "zero offset"),
-        item(mark("●", colors.disc), "reads here, area = modulation"), item(mark("◌", "#fff"), "reads zero")],
-      offsets: [item(mark("◤", colors.arrow), point < 0 ? "from each output pixel (wide end) to the mean of its points, weighted by modulation" : `how far point ${point + 1} moved, from each output pixel (wide end)`)],
-      receptive: [item(make("span", { class: "sv-ramp", style: `--low: ${colors.low}; --high: ${colors.high}` }), "gradient, square root"),
-        item(line(colors.now, []), `90 % ${when[0]} training (shown)`), item(line(colors.other, [6, 4]), `90 % ${when[1]} training`)],
+        item(mark("●", colors.disc), "reads here, area = modulation"), item(mark("◌", "#fff"), "outside the map, reads zero")],
+      offsets: [item(mark("✚", colors.chosen), "output pixel"), item(mark("◤", colors.arrow), "from each output pixel (wide end) " +
+        (point < 0 ? "to the mean of its points, weighted by modulation" : `as far as its point ${point + 1} has moved`))],
+      receptive: [item(make("span", { class: "sv-ramp" }), "gradient, square root"),
+        item(swatch({ color: colors.now, dash: [] }), `90 % ${when[0]} training (shown)`),
+        item(swatch({ color: colors.other, dash: [6, 4] }), `90 % ${when[1]} training`)],
     }[shown()]);
   }
 
@@ -444,21 +511,26 @@ function render({ model, el }) {
     points.forEach((point, k) => fillRow(table.children[k], one, point, k));
     title.textContent = headline(one, group(), pixel());
     words.textContent = verdict(one, group(), pixel());
-    const [before, after] = [false, true].map((when) => nearestField(data.fields, one, pixel(), when));
-    const quoted = [before, after].filter(Boolean);
+    const found = [false, true].map((when) => nearestField(view().fields, one, pixel(), when));
+    const [before, after] = found, quoted = found.filter(Boolean);
     pair.hidden = !quoted.length;
-    quoted.forEach((field) => paintSmall(small[Number(field.trained)], field));
+    found.forEach((field, when) => {
+      small[when].parentElement.hidden = !field;
+      if (field) paintSmall(small[when], field);
+    });
     radii.textContent = before && after
       ? `90 % of the gradient lies within ${before.radius.toFixed(1)} picture pixels before training, and within ${after.radius.toFixed(1)} after.` : "";
     const [row, column] = pixel(), exact = quoted.every((field) => field.row === row && field.column === column);
-    hint.textContent = quoted.length && !exact ? `Measured for the nearest stored pixel, row ${quoted[0].row}, column ${quoted[0].column}.` : "";
-    canvas.setAttribute("aria-label", `${title.textContent} ${words.textContent} ${radii.textContent} Arrow keys choose another pixel.`);
+    hint.textContent = quoted.length && !exact
+      ? `Receptive fields are stored for some pixels only; these are of the nearest one, row ${quoted[0].row}, column ${quoted[0].column}.` : "";
+    const seen = shown() === "receptive" ? `Receptive field ${get("trained") ? "after" : "before"} training. ` : "";
+    canvas.setAttribute("aria-label", `${view().name}: ${seen}${title.textContent} ${words.textContent} ${radii.textContent} Arrow keys choose another pixel.`);
     const news = `${title.textContent} ${words.textContent}`;
     if (news !== spoken) live.textContent = spoken = news;
   }
 
   function makeRow(k) {
-    return make("tr", { onclick: () => follow_(k) }, make("th", { scope: "row" }, make("span", { class: "sv-number" }, `${k + 1}`)),
+    return make("tr", { onclick: () => followPoint(k) }, make("th", { scope: "row" }, make("span", { class: "sv-number" }, `${k + 1}`)),
       ...Array.from({ length: 3 }, () => make("td")), make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
   }
 

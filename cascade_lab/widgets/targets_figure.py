@@ -74,13 +74,13 @@ def draw_anchors(view: TargetsView, level: int, cell: int) -> Figure:
     here = cell_anchors(view.anchors, level, cell)
     for anchor in range(here.start, here.stop):
         add_box(left, view.anchors.boxes[anchor].tolist(), anchor_look(view, anchor))
-    left.set_title(f"level {level}, stride {stride}: the anchors of one cell", fontsize=10)
+    left.set_title(f"level {view.anchors.level_name(level)}: the anchors of one cell", fontsize=10)
     everywhere = view.anchors.level_boxes(level)
     index = np.arange(everywhere.start, everywhere.stop)
     positive = index[view.anchors.target_index[everywhere] >= 0]
     for anchor in positive:
         add_box(right, view.anchors.boxes[anchor].tolist(), anchor_look(view, anchor))
-    right.set_title(f"the {len(positive)} positive anchors of level {level}", fontsize=10)
+    right.set_title(f"the {len(positive)} positive anchors of the level", fontsize=10)
     _legend(figure, {"object": OBJECT, "positive": POSITIVE, "rescued": RESCUED, "negative": NEGATIVE,
                      "neither": UNUSED})  # fmt: skip
     return figure
@@ -91,7 +91,7 @@ def draw_samples(view: TargetsView) -> Figure:
     figure, panels = _figure(view, len(view.samples), width=3.4)
     for axes, sample in zip(panels, view.samples, strict=True):
         for box in sample.boxes[sample.positives :].tolist():
-            add_box(axes, box, NEGATIVE, alpha=0.45)
+            add_box(axes, box, NEGATIVE, alpha=0.35)
         for box in sample.boxes[: sample.positives].tolist():
             add_box(axes, box, POSITIVE)
         axes.set_title(
@@ -114,8 +114,7 @@ def draw_levels(view: TargetsView, box: int, zooms: tuple[float, ...] = (1.0, 2.
         axes.hlines(np.arange(0, height + 1e-6, cell), 0, width, colors=PAPER, linewidths=0.5, alpha=0.6)
         add_box(axes, view.reading.boxes[box].tolist(), stage_look(level))
         axes.set_title(
-            f"picture × {zoom:g}, {zoom * width:g} pixels wide:\n"
-            f"level {level}, cells of {view.reading.strides[level]} pixels",
+            f"picture × {zoom:g}, {zoom * width:g} pixels wide:\nlevel {view.anchors.level_name(level)}",
             fontsize=10,
         )
     return figure
@@ -167,7 +166,7 @@ def draw_bins(view: TargetsView, box: int, bin: int = 0, *, rounded: bool = Fals
             )
         )
     axes.set(xlim=(max(0, x1 - 2), min(width, x2 + 2)), ylim=(min(height, y2 + 2), max(0, y1 - 2)))
-    axes.set_xlabel(f"cells of level {level}, {stride} pixels each", fontsize=9, color=INK)
+    axes.set_xlabel(f"cells of level {view.anchors.level_name(level)}", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=FAINT)
     axes.set_title(describe_bin(view, box, bin).replace(": ", ":\n", 1), fontsize=10)
     return figure

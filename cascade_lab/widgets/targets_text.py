@@ -18,7 +18,7 @@ def describe_cell(view: TargetsView, level: int, cell: int) -> str:
     row, column = divmod(cell, anchors.grids[level][1])
     stride = anchors.strides[level]
     lines = [
-        f"Level {level}, stride {stride}: row {row}, column {column}. "
+        f"Cell in row {row}, column {column} of level {anchors.level_name(level)}. "
         f"Its anchors are centred on x {column * stride}, y {row * stride}."
     ]
     for number in range(index.start, index.stop):
@@ -84,14 +84,13 @@ def describe_level(view: TargetsView, box: int, zoom: float = 1.0) -> str:
     corners = scale(torch.from_numpy(reading.boxes[[box]]), (zoom, zoom))
     x1, y1, x2, y2 = corners[0].tolist()
     side = math.sqrt((x2 - x1) * (y2 - y1))
-    height = math.log2(
-        side / reading.canonical_size + 1e-6
-    )  # as level_of, so that the text cannot contradict
+    height = math.log2(side / reading.canonical_size + 1e-6)  # as level_of: text and level cannot differ
     return (
-        f"{reading.names[box]}: side = √({x2 - x1:.1f} × {y2 - y1:.1f}) = {side:.1f} pixels\n"
+        f"Side of {reading.names[box]}: √({x2 - x1:.1f} × {y2 - y1:.1f}) = {side:.1f} pixels\n"
         f"log2({side:.1f} / {reading.canonical_size:g}) = {height:.2f}, rounded down {math.floor(height)}, "
         f"kept within 0 … {len(reading.strides) - 1}\n"
-        f"It reads level {level}, where a cell is {reading.strides[level]} pixels wide."
+        f"Level of {reading.names[box]}: {view.anchors.level_name(level)}, "
+        f"where a cell is {reading.strides[level]} pixels wide."
     )
 
 
@@ -110,7 +109,8 @@ def describe_bin(view: TargetsView, box: int, number: int) -> str:
         for samples, place in ((reading.rows, row), (reading.columns, column))
     )
     return (
-        f"{reading.names[box]}, level {reading.levels[box]}: bin in row {row}, column {column}. "
+        f"Bin in row {row}, column {column} of {reading.names[box]}, "
+        f"on level {view.anchors.level_name(int(reading.levels[box]))}: "
         f"{down} × {across} samples, mean {reading.pooled[box, row, column]:.3f}."
     )
 
@@ -119,7 +119,7 @@ def describe_step(view: TargetsView, level: int, step: int) -> str:
     """Return which box stays in a step of NMS, and a line for each box that falls to it."""
     nms, kept = view.suppression[level], view.suppression[level].kept()
     if not kept:
-        return f"Level {level} has no boxes."
+        return f"There are no boxes on level {view.anchors.level_name(level)}."
     best = kept[step]
     fallen = np.flatnonzero(nms.by == best).tolist()
     lines = [

@@ -37,6 +37,15 @@ class AnchorsView:
         starts = self.starts()
         return slice(starts[level], starts[level + 1])
 
+    def best_cell(self, level: int) -> int:
+        """Return the cell of a level, counted along its rows, that has the anchor with the highest IoU."""
+        return int(self.iou[self.level_boxes(level)].argmax()) // self.shapes
+
+    def level_name(self, level: int) -> str:
+        """Return "1 (P3, stride 8)": as the code counts, and as FPN names the level whose stride is 2**3."""
+        stride = self.strides[level]
+        return f"{level} (P{stride.bit_length() - 1}, stride {stride})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleView:

@@ -1,7 +1,8 @@
 // The targets viewer in the browser: five tabs over one picture, each with its sliders, its drawing and its panel.
 // A tab is an object of pure functions of the view and of the state; render() at the end ties them to the page.
 
-const TRAITS = ["tab", "level", "cell", "source", "sample", "box", "bin", "step", "zoom"];
+const NUMBERS = ["level", "source", "cell", "sample", "box", "bin", "step"]; // those that others depend on come first
+const TRAITS = ["picture", "tab", ...NUMBERS, "zoom", "show_negatives"];
 const MARGIN = 2; // cells of the feature map shown around a box
 const NEAR_MISSES = 3; // waiting boxes of NMS whose IoU is listed too
 const MOST_LABELS = 5; // fallen boxes labelled on the picture; the panel lists all
@@ -154,7 +155,7 @@ function drawStill(view, name, context, width, height, draw) {
 
 const ANCHORS = {
   title: "Anchors",
-  choices: (view) => [["level", "Level", view.anchors.strides.map((stride, k) => `${k}, stride ${stride}`)]],
+  choices: (view) => [["level", "Level", view.anchors.names]],
   sliders: (view, { level, cell }) => {
     const columns = view.anchors.grids[level][1];
     return [["cell", "Cell", `row ${Math.floor(cell / columns)}, column ${cell % columns}`]];
@@ -183,7 +184,7 @@ const ANCHORS = {
   },
   words: (view, { level, cell }) => {
     const columns = view.anchors.grids[level][1], stride = view.anchors.strides[level], row = Math.floor(cell / columns), column = cell % columns;
-    return `Level ${level}, stride ${stride}: row ${row}, column ${column}. Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
+    return `Cell in row ${row}, column ${column} of level ${view.anchors.names[level]}. Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
   },
   lines: (view, { level, cell }) => cellAnchors(view.anchors, level, cell).map((anchor) => {
     const [w, h] = sides(view.anchors.boxes[anchor]);
@@ -198,7 +199,7 @@ const ANCHORS = {
     return [
       ...ANCHORS.lines(view, state).map(([kind, text]) => make("p", { class: "tv-line" }, swatch(view.looks[kind]), text)),
       paragraph(`Positive from IoU ${positive_iou} up, negative below ${negative_iou}, between them neither: no loss looks at it. The best anchor of an object that none fits is rescued.`, "cl-hint"),
-      table(["level", "anchors", "positive", "negative", "neither"], counts.map((row, level) => [`${level}, stride ${view.anchors.strides[level]}`, ...row.map(String)]), state.level),
+      table(["level", "anchors", "positive", "negative", "neither"], counts.map((row, level) => [view.anchors.names[level], ...row.map(String)]), state.level),
       legend(view, [["object", "object"], ["positive", "positive"], ["rescued", "rescued"], ["negative", "negative"], ["unused", "neither"]]),
       paragraph("The faint boxes are the other positive anchors of this level.", "cl-hint"),
     ];
@@ -214,11 +215,12 @@ const SAMPLES = {
     const { boxes } = view.samples[source], under = [...boxes.keys()].filter((box) => holds(boxes[box], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
     return under.length ? { sample: under[(under.indexOf(sample) + 1) % under.length] } : {};
   },
-  draw: ({ context, view, state: { source, sample }, width, height, onScreen }) => {
+  switches: [["show_negatives", "Show negatives"]],
+  draw: ({ context, view, state: { source, sample, show_negatives }, width, height, onScreen }) => {
     const { boxes, positives, iou: ious } = view.samples[source], look = (box) => view.looks[box < positives ? "positive" : "negative"];
-    drawStill(view, `loss ${source}`, context, width, height, (onto) => {
-      strokeBoxes(onto, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.85);
-      strokeBoxes(onto, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2);
+    drawStill(view, `loss ${source} ${show_negatives}`, context, width, height, (onto) => {
+      if (show_negatives) strokeBoxes(onto, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.35);
+      strokeBoxes(onto, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2.25);
     });
     if (!boxes.length) return [];
     strokeBoxes(context, [onScreen(boxes[sample])], { ...look(sample), color: view.looks.now.color }, 3.5);
@@ -262,14 +264,14 @@ const LEVELS = {
     const { level } = levelOf(view, box, zoom), look = view.looks[`level ${level % 5}`];
     gridLines(context, (view.reading.strides[level] / zoom) * scale, width, height);
     strokeBoxes(context, [onScreen(view.reading.boxes[box])], look, 3);
-    return [[`level ${level}`, onScreen(view.reading.boxes[box]), look]];
+    return [[`level ${view.anchors.names[level]}`, onScreen(view.reading.boxes[box]), look]];
   },
   formula: (view, { box, zoom }) => {
     const { reading } = view, { w, h, side, height, level } = levelOf(view, box, zoom);
     return [
-      `${reading.names[box]}: side = √(${one(w)} × ${one(h)}) = ${one(side)} pixels`,
+      `Side of ${reading.names[box]}: √(${one(w)} × ${one(h)}) = ${one(side)} pixels`,
       `log2(${one(side)} / ${reading.canonical_size}) = ${two(height)}, rounded down ${Math.floor(height)}, kept within 0 … ${reading.strides.length - 1}`,
-      `It reads level ${level}, where a cell is ${reading.strides[level]} pixels wide.`,
+      `Level of ${reading.names[box]}: ${view.anchors.names[level]}, where a cell is ${reading.strides[level]} pixels wide.`,
     ];
   },
   words: (view, state) => (view.reading.boxes.length ? LEVELS.formula(view, state)[2] : "No box."),
@@ -281,7 +283,7 @@ const LEVELS = {
     return [
       ...LEVELS.formula(view, state).slice(0, 2).map((text) => paragraph(text, "tv-formula")), // the headline says the third
       paragraph(`On its level the box covers ${one(w / reading.strides[level])} × ${one(h / reading.strides[level])} cells.`),
-      table(["level", "stride", "side in pixels", "boxes here"], reading.strides.map((stride, k) => [[swatch(view.looks[`level ${k % 5}`]), ` ${k}`], String(stride), range(k), String(levels.filter((l) => l === k).length)]), level),
+      table(["level", "side of the box in pixels", "boxes here"], reading.strides.map((_, k) => [[swatch(view.looks[`level ${k % 5}`]), ` ${view.anchors.names[k]}`], range(k), String(levels.filter((l) => l === k).length)]), level),
       paragraph("The thin lines are the cells of that level. Enlarge the picture: the box grows in pixels, and the level changes so that it always covers a similar number of cells.", "cl-hint"),
     ];
   },
@@ -336,7 +338,7 @@ const BINS = {
   words: (view, { box, bin }) => {
     if (!view.reading.boxes.length) return "No box.";
     const { reading } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading;
-    return `${reading.names[box]}, level ${reading.levels[box]}: bin in row ${Math.floor(bin / bins)}, column ${bin % bins}. ` +
+    return `Bin in row ${Math.floor(bin / bins)}, column ${bin % bins} of ${reading.names[box]}, on level ${view.anchors.names[reading.levels[box]]}: ` +
       `${rows.length} × ${columns.length} samples, mean ${three(reading.pooled[box * bins * bins + bin])}.`;
   },
   panel: (view, { box, bin }) => {
@@ -346,7 +348,7 @@ const BINS = {
     return [
       table(["sample", "row", "column", "value"], found.map(([r, c, value], i) => [String(i + 1), two(r), two(c), three(value)])),
       paragraph(`Mean of the ${found.length}: ${three(mean(found.map(([, , value]) => value)))}. The head reads ${reading.bins} × ${reading.bins} such means.`, "cl-headline"),
-      paragraph("The grey squares are cells of the feature map, the mean over its channels: dark is low, light is high. A sample mixes the middles of the four nearest cells, to which the lines lead. No corner is rounded.", "cl-hint"),
+      paragraph("The grey squares are cells of the feature map, the mean over its channels: dark is low, light is high. The dots are samples; each mixes the middles of the four nearest cells, to which the lines of the chosen bin lead. No corner is rounded.", "cl-hint"),
       legend(view, [["now", "bins of the box"], ["bin", "chosen bin and its samples"]]),
     ];
   },
@@ -354,7 +356,7 @@ const BINS = {
 
 const NMS = {
   title: "NMS",
-  choices: (view) => [["level", "Level", view.anchors.strides.map((stride, k) => `${k}, ${view.suppression[k].boxes.length} boxes`)]],
+  choices: (view) => [["level", "Level", view.anchors.names.map((name, k) => `${name}: ${view.suppression[k].boxes.length} boxes`)]],
   sliders: (view, { level, step }) => [["step", "Step", `${step + 1} of ${view.suppression[level].kept.length}`]],
   keys: (view, { step }) => ({ ArrowLeft: { step: step - 1 }, ArrowRight: { step: step + 1 }, ArrowUp: { step: step - 1 }, ArrowDown: { step: step + 1 } }),
   pick: () => ({}),
@@ -369,7 +371,7 @@ const NMS = {
       ...fallen.slice(0, MOST_LABELS).map((box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, onScreen(nms.boxes[box]), view.looks.fallen])];
   },
   words: (view, { level, step }) => {
-    if (!view.suppression[level].kept.length) return `Level ${level} has no boxes.`;
+    if (!view.suppression[level].kept.length) return `There are no boxes on level ${view.anchors.names[level]}.`;
     const { nms, best, others, fallen } = stepOf(view, level, step);
     return `Step ${step + 1} of ${nms.kept.length}: box ${best + 1}, score ${three(nms.scores[best])}, stays. ` +
       `${fallen.length} of ${others.length} waiting boxes overlap it by more than ${nms.threshold} and fall.`;
@@ -395,79 +397,86 @@ const ZOOMS = { min: -2, max: 4, step: 0.25 }; // powers of two
 // ---------------------------------------------------------------- the viewer
 
 function render({ model, el }) {
-  const view = decode(model.get("_view")), group = `tabs-${Math.random().toString(36).slice(2)}`;
-  let bitmap = null, built = "", area = { scale: 1 };
+  const views = model.get("_views").map(decode), group = `tabs-${Math.random().toString(36).slice(2)}`;
+  let built = "", scale = 1;
 
   // What is shown: every number within its range, whatever was set from elsewhere a moment ago.
-  function read() {
-    const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
-    for (const name of ["level", "source", "cell", "sample", "box", "bin", "step"]) state[name] = clamp(state[name], 0, last(view, state, name));
+  const read = () => withinRange(Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])));
+  const change = (values) => put(withinRange({ ...read(), ...values }));
+  function withinRange(state) {
+    state.picture = clamp(state.picture, 0, views.length - 1);
+    state.zoom = clamp(state.zoom, 2 ** ZOOMS.min, 2 ** ZOOMS.max);
+    for (const name of NUMBERS) state[name] = clamp(state[name], 0, last(views[state.picture], state, name));
     return state;
   }
 
-  function change(values) {
-    const next = { ...read(), ...values };
-    if ("zoom" in values) next.zoom = clamp(values.zoom, 2 ** ZOOMS.min, 2 ** ZOOMS.max);
-    for (const name of ["level", "source", "cell", "sample", "box", "bin", "step"]) next[name] = clamp(next[name], 0, last(view, next, name));
-    put(next);
+  // The number of a box means nothing in another picture; the level, the loss and the bin do.
+  function changePicture(picture) {
+    const { best_cells: cells } = views[picture].anchors, level = Math.min(read().level, cells.length - 1);
+    change({ picture, level, cell: cells[level], sample: 0, box: 0, step: 0 });
   }
 
   // Another level: the cell at the same place of the picture.
-  function changeChoice(name, value) {
-    if (name !== "level") return change({ [name]: value });
-    const { level, cell } = read(), { strides, grids } = view.anchors, ratio = strides[level] / strides[value];
+  function changeLevel(value) {
+    const { picture, level, cell } = read(), { strides, grids } = views[picture].anchors, ratio = strides[level] / strides[value];
     const row = Math.round(Math.floor(cell / grids[level][1]) * ratio), column = Math.round((cell % grids[level][1]) * ratio);
     const [rows, columns] = grids[value];
     change({ level: value, cell: clamp(row, 0, rows - 1) * columns + clamp(column, 0, columns - 1), step: 0 });
   }
 
   // ---- elements, top to bottom
+  const pictures = pictureButtons(views, changePicture, () => schedule());
   const radios = Object.entries(TABS).map(([name, { title }]) => {
     const input = make("input", { type: "radio", name: group, value: name, onchange: () => put({ tab: name }) });
     return [input, make("label", { class: "tv-tab" }, input, title)];
   });
   const tabs = make("div", { class: "tv-tabs", role: "radiogroup", "aria-label": "What to look at" }, ...radios.map(([, label]) => label));
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
-  const stageBox = make("div", { class: "cl-picture" }, canvas);
+  const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const controls = make("div", { class: "tv-controls" });
   const headline = make("p", { class: "cl-headline" });
   const panel = make("div", { class: "tv-panel" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control; ", key("←"), key("→"), " on the tabs choose what to look at"),
-    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), " on the picture: the next cell, box, bin or step; on a slider its value"),
-    make("li", {}, key("Home"), key("End"), " on a slider: first and last")));
-  const root = make("section", { class: "cascade-lab targets-viewer", "aria-label": "Targets viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" }, tabs, make("span", { class: "cl-source" }, view.name)),
-    make("div", { class: "cl-body" }, make("div", {}, stageBox, controls, help), make("div", {}, headline, panel)), live);
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control; ", keycap("←"), keycap("→"), " on the tabs choose what to look at"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the picture: the next cell, box, bin or step; on a slider its value"],
+    [keycap("Home"), keycap("End"), " on a slider: first and last"]);
+  const root = make("section", { class: "cascade-lab targets-viewer", "aria-label": "Targets viewer", onkeydown: keyListener(find) },
+    make("div", { class: "cl-head" }, pictures.row, make("span", { class: "cl-source" }, views.length > 1 ? "" : views[0].name)),
+    make("div", { class: "cl-body" }, make("div", {}, tabs, pictureBox, controls, help), make("div", {}, headline, panel)), live);
   el.replaceChildren(root);
-  const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
-  decodePicture(view.picture).then((image) => { bitmap = image; schedule(); });
+  const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
 
-  // ---- controls: made anew with every tab, so that a slider keeps the focus while it moves
-  function buildControls(tab, state) {
-    if (built === state.tab) return;
-    built = state.tab;
+  // ---- controls: made anew with every tab and picture, so that a slider keeps the focus while it moves
+  function buildControls(view, tab, state) {
+    if (built === `${state.picture} ${state.tab}`) return;
+    built = `${state.picture} ${state.tab}`;
+    const row = (label, ...controls_) => make("label", { class: "tv-control" }, make("span", {}, label), ...controls_);
     controls.replaceChildren(...tab.choices(view).map(([name, label, options]) => {
-      const select = make("select", { "data-trait": name, "aria-label": label, onchange: () => changeChoice(name, Number(select.value)) });
+      const pick = (value) => (name === "level" ? changeLevel(value) : change({ [name]: value }));
+      const select = make("select", { "data-trait": name, "aria-label": label, onchange: () => pick(Number(select.value)) });
       fillOptions(select, options.map((text, value) => [value, text]), state[name]);
-      return make("label", { class: "tv-control" }, make("span", {}, label), select);
+      return row(label, select);
     }), ...tab.sliders(view, state).map(([name, label]) => {
       const limits = name === "zoom" ? ZOOMS : { min: 0, step: 1 };
       const slider = make("input", {
         type: "range", class: "cl-slider", "data-trait": name, "aria-label": label, ...limits,
         oninput: () => change({ [name]: name === "zoom" ? 2 ** Number(slider.value) : Number(slider.value) }),
       });
-      return make("label", { class: "tv-control" }, make("span", {}, label), slider, make("output", {}));
+      return row(label, slider, make("output", {}));
+    }), ...(tab.switches ?? []).map(([name, label]) => {
+      const box = make("input", { type: "checkbox", "data-trait": name, onchange: () => change({ [name]: box.checked }) });
+      return row(label, box);
     }));
   }
 
-  function paintControls(tab, state) {
-    buildControls(tab, state);
+  function paintControls(view, tab, state) {
+    buildControls(view, tab, state);
+    pictures.mark(state.picture);
     for (const select of controls.querySelectorAll("select")) select.value = state[select.dataset.trait];
+    for (const box of controls.querySelectorAll("[type=checkbox]")) box.checked = state[box.dataset.trait];
     const sliders = tab.sliders(view, state);
-    [...controls.querySelectorAll("input")].forEach((slider, i) => {
+    [...controls.querySelectorAll("[type=range]")].forEach((slider, i) => {
       const [name, , words] = sliders[i];
       if (name !== "zoom") slider.max = last(view, state, name);
       slider.value = name === "zoom" ? Math.log2(state.zoom) : state[name];
@@ -480,20 +489,20 @@ function render({ model, el }) {
 
   // ---- painting
   function paint() {
-    const state = read(), tab = TABS[state.tab], words = tab.words(view, state);
-    paintCanvas(tab, state);
-    paintControls(tab, state);
+    const state = read(), view = views[state.picture], tab = TABS[state.tab], words = tab.words(view, state);
+    paintCanvas(view, tab, state);
+    paintControls(view, tab, state);
     headline.textContent = words;
     panel.replaceChildren(...tab.panel(view, state));
-    canvas.setAttribute("aria-label", `${tab.title}: ${words} Arrow keys move.`);
-    live.textContent = words;
+    canvas.setAttribute("aria-label", `${view.name}, ${tab.title}: ${words} Arrow keys move.`);
+    if (live.textContent !== words) live.textContent = words;
     root.dataset.painted = TRAITS.map((name) => state[name]).join(":"); // what the picture shows now, for tests
   }
 
-  function paintCanvas(tab, state) {
-    const window = view.reading.boxes.length ? tab.window?.(view, state) : undefined;
-    const { context, width, height, scale } = fitCanvas(canvas, stageBox, window ?? view.size);
-    area = { scale };
+  function paintCanvas(view, tab, state) {
+    const window = view.reading.boxes.length ? tab.window?.(view, state) : undefined, bitmap = pictures.bitmaps[state.picture];
+    const { context, width, height, scale: zoom } = fitCanvas(canvas, pictureBox, window ?? view.size);
+    scale = zoom;
     context.fillStyle = "#101010";
     context.fillRect(0, 0, width, height);
     const onScreen = (box) => box.map((value) => value * scale);
@@ -511,17 +520,13 @@ function render({ model, el }) {
   // ---- hand and keyboard
   canvas.addEventListener("click", (event) => {
     const place = canvas.getBoundingClientRect(), state = read();
-    const values = TABS[state.tab].pick(view, state, (event.clientX - place.left) / area.scale, (event.clientY - place.top) / area.scale);
+    const values = TABS[state.tab].pick(views[state.picture], state, (event.clientX - place.left) / scale, (event.clientY - place.top) / scale);
     if (Object.keys(values).length) change(values);
   });
 
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== canvas) return;
-    const state = read(), values = TABS[state.tab].keys(view, state)[event.key];
-    if (!values) return;
-    event.preventDefault();
-    event.stopPropagation();
-    change(values);
+  function find(event) {
+    const state = read(), values = TABS[state.tab].keys(views[state.picture], state)[event.key];
+    return event.target === canvas && values ? () => change(values) : null;
   }
 
   schedule();

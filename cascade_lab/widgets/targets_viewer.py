@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import traitlets
-from PIL import Image
 
+from cascade_lab.errors import InputError
 from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
+from cascade_lab.widgets.stored_trace import encode_picture
 from cascade_lab.widgets.targets_figure import looks
 from cascade_lab.widgets.targets_view import SampleView, TargetsView
 
 TABS = ("anchors", "samples", "levels", "bins", "nms")
+NUMBERS = (
+    "level",
+    "source",
+    "cell",
+    "sample",
+    "box",
+    "bin",
+    "step",
+)  # those that others depend on come first
 
 
 class TargetsViewer(CanvasWidget):
-    """Show one view; every trait below can be set from Python and follows what the reader does.
+    """Show one or more views; every trait below can be set from Python and follows what the reader does.
 
     Attributes:
-        tab: one of ``TABS``.
+        picture: which view; tab: one of ``TABS``.
         level, cell: of the anchors; level: of NMS too; step: how many boxes NMS has kept before this one.
         source, sample: which loss (0: the RPN, then the stages), and which of its boxes.
+        show_negatives: draw the negatives among these boxes.
         box, bin: of the boxes to read, and of the bins of RoIAlign, row by row.
         zoom: how many times larger the picture is taken to be, for the choice of the level.
 
     Raises:
-        traitlets.TraitError: a trait is set outside its range.
+        InputError: no view is given. traitlets.TraitError: a trait is set outside its range.
     """
 
     _esm, _css = assets("targets_viewer")
-    _view = traitlets.Dict().tag(sync=True)
+    _views = traitlets.List().tag(sync=True)
+    picture = traitlets.Int(0).tag(sync=True)
     tab = traitlets.Enum(TABS, default_value="anchors").tag(sync=True)
     level = traitlets.Int(0).tag(sync=True)
     cell = traitlets.Int(0).tag(sync=True)
     source = traitlets.Int(0).tag(sync=True)
     sample = traitlets.Int(0).tag(sync=True)
+    show_negatives = traitlets.Bool(True).tag(sync=True)
     box = traitlets.Int(0).tag(sync=True)
     bin = traitlets.Int(0).tag(sync=True)
     step = traitlets.Int(0).tag(sync=True)
     zoom = traitlets.Float(1.0).tag(sync=True)
 
-    def __init__(self, view: TargetsView, *, tab: str = "anchors", level: int | None = None) -> None:
-        """Show ``view``, at first the level with the most positive anchors, and there the best cell."""
-        self.view = view
-        super().__init__(_view=_payload(view))
-        self.tab, self.level = tab, _busiest_level(view) if level is None else level
-        self.cell = _best_cell(view, self.level)
+    def __init__(
+        self,
+        views: TargetsView | Sequence[TargetsView],
+        *,
+        picture: int = 0,
+        tab: str = "anchors",
+        level: int | None = None,
+    ) -> None:
+        """Show ``views``, at first the level with the most positive anchors, and there the best cell."""
+        self.views = [views] if isinstance(views, TargetsView) else list(views)
+        if not self.views:
+            raise InputError("views: nothing to show; pass at least one view")
+        super().__init__(_views=[_payload(view) for view in self.views])
+        self.picture, self.tab = picture, tab
+        self.level = _busiest_level(self.view) if level is None else level
+        self.cell = self.view.anchors.best_cell(self.level)
+
+    @property
+    def view(self) -> TargetsView:
+        """Return the view that is on show."""
+        return self.views[self.picture]
 
     def last(self, name: str) -> int:
         """Return the largest value of a whole-numbered trait, which may depend on the others."""
@@ -65,7 +94,11 @@ class TargetsViewer(CanvasWidget):
         }
         return max(counts[name] - 1, 0)
 
-    @traitlets.validate("level", "cell", "source", "sample", "box", "bin", "step")
+    @traitlets.validate("picture")
+    def _check_picture(self, proposal: Any) -> int:
+        return within("picture", proposal["value"], 0, len(self.views) - 1)
+
+    @traitlets.validate(*NUMBERS)
     def _check_number(self, proposal: Any) -> int:
         name = proposal["trait"].name
         return within(name, proposal["value"], 0, self.last(name))
@@ -74,9 +107,10 @@ class TargetsViewer(CanvasWidget):
     def _check_zoom(self, proposal: Any) -> float:
         return within("zoom", proposal["value"], 0.25, 16.0)
 
-    @traitlets.observe("level", "source")
+    @traitlets.observe("picture", "level", "source")
     def _stay_in_range(self, change: Any) -> None:
-        for name in ("cell", "step") if change["name"] == "level" else ("sample",):
+        # no more than that: the browser sends a picture together with its new numbers, which must not be lost
+        for name in NUMBERS:
             setattr(self, name, min(getattr(self, name), self.last(name)))
 
 
@@ -86,21 +120,13 @@ def _busiest_level(view: TargetsView) -> int:
     return max(levels, key=lambda level: positive[view.anchors.level_boxes(level)].sum())
 
 
-def _best_cell(view: TargetsView, level: int) -> int:
-    """Return the cell of a level whose anchor overlaps an object best."""
-    ious = view.anchors.iou[view.anchors.level_boxes(level)]
-    return int(ious.argmax()) // view.anchors.shapes
-
-
 def _payload(view: TargetsView) -> dict[str, Any]:
     """Return what JavaScript needs; arrays go over once, as raw little-endian bytes."""
     anchors, reading = view.anchors, view.reading
-    content = io.BytesIO()
-    Image.fromarray(view.picture).save(content, "PNG")
     return {
         "name": view.name,
         "size": list(view.picture.shape[:2]),
-        "picture": content.getvalue(),
+        "picture": encode_picture(torch.from_numpy(view.picture).permute(2, 0, 1)),
         "looks": looks(),
         "targets": float_bytes(view.targets),
         "target_names": [view.target_name(m) for m in range(len(view.targets))],
@@ -108,6 +134,8 @@ def _payload(view: TargetsView) -> dict[str, Any]:
             "strides": list(anchors.strides),
             "grids": [list(grid) for grid in anchors.grids],
             "shapes": anchors.shapes,
+            "best_cells": [anchors.best_cell(level) for level in range(len(anchors.grids))],
+            "names": [anchors.level_name(level) for level in range(len(anchors.grids))],
             "positive_iou": anchors.positive_iou,
             "negative_iou": anchors.negative_iou,
             "boxes": float_bytes(anchors.boxes),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from cascade_lab.sampling import Sampling
 from cascade_lab.widgets.sampling_text import describe_pixel
+from cascade_lab.widgets.sampling_view import SamplingView
 from cascade_lab.widgets.sampling_viewer import SamplingViewer
 from tests.browser.pages import (
     ASK_KERNEL,
@@ -39,11 +41,12 @@ def sampling() -> Sampling:
 
 
 def viewer(sampling: Sampling, **options) -> SamplingViewer:
-    return SamplingViewer(sampling, before=made_up_fields(2), after=made_up_fields(4), **options)
+    view = SamplingView(sampling=sampling, before=made_up_fields(2), after=made_up_fields(4))
+    return SamplingViewer(view, **options)
 
 
 def painted(page) -> list[str]:
-    """Return view, level, block, group, (row, column), point, trained and boxes, as the canvas shows them."""
+    """Return what the canvas shows: view, level, block, group, pixel, point, trained, boxes, picture."""
     rest(page)
     return page.locator("[data-painted]").get_attribute("data-painted").split(":")
 
@@ -163,7 +166,7 @@ def test_keys_change_level_block_group_point_and_view(open_page, sampling):
     ):
         before = pixels(page)
         page.keyboard.press(key)
-        assert ":".join(painted(page)) == wanted, key
+        assert ":".join(painted(page)[:8]) == wanted, key
         if key not in ("t", "Escape") or "receptive" in wanted:
             assert (pixels(page) != before) == (key != "Escape"), key
 
@@ -178,7 +181,7 @@ def test_controls_do_what_the_keys_do(open_page, sampling):
     assert page.get_by_role("button", name="offsets of the group").get_attribute("aria-pressed") == "true"
     page.get_by_label("Level", exact=True).select_option("0")
     page.get_by_label("Block", exact=True).select_option(index=1)
-    assert painted(page)[:4] == ["offsets", "0", "1", "1"], "level 1 has two groups only"
+    assert painted(page)[:4] == ["offsets", "0", "1", "1"], "level 0 has two groups only"
     before = pixels(page)
     page.get_by_label("boxes", exact=True).press("Space")
     assert pixels(page) != before
@@ -225,13 +228,67 @@ def test_field_circles_and_radii(open_page, sampling, tmp_path):
     page.locator(".cl-canvas").focus()
     page.keyboard.press("ArrowRight")
     rest(page)
-    assert "nearest stored pixel, row 2, column 2" in page.locator(".cl-hint").last.inner_text()
+    assert "are of the nearest one, row 2, column 2." in page.locator(".cl-hint").last.inner_text()
+
+
+def test_thumbnails_choose_the_picture(open_page, sampling, tmp_path):
+    small = made_up_sampling(size=(32, 40), name="small")
+    small = replace(small, layers=small.layers[:1])  # level 0, block 0, no fields
+    views = [SamplingView(sampling=sampling, after=made_up_fields(4)), SamplingView(sampling=small)]
+    page = open_page(SamplingViewer(views, level=1, group=2, x=90, y=60, show="receptive"))
+    before = pixels(page)
+    button = page.get_by_role("button", name="small")
+    assert button.get_attribute("aria-pressed") == "false"
+    button.focus()
+    page.keyboard.press("Enter")
+    assert painted(page) == ["points", "0", "0", "1", "7,9", "-1", "true", "true", "1"]
+    assert button.get_attribute("aria-pressed") == "true" and pixels(page) != before
+    compare_panel(page, small, 0, 0, 1, (7, 9))
+    assert page.locator(".cl-canvas").get_attribute("aria-label").startswith("small: Level 0")
+    assert page.get_by_role("button", name="receptive field").is_disabled()
+    screenshot(page, "sampling_light_pictures", tmp_path)
+    page.get_by_role("button", name="made up").click()
+    assert painted(page)[0] == "receptive" and painted(page)[8] == "0"
+
+
+def test_no_number_stands_over_the_disc_of_another_point(open_page, sampling):
+    """Two discs side by side, too small for their numbers: each number keeps away from both."""
+    layer = sampling.layers[2]
+    points, modulation = layer.points.copy(), np.full_like(layer.modulation, 0.01)
+    points[3, 5, 0] = 100  # outside of the canvas, so that nothing is enlarged
+    points[3, 5, 0, :2] = [(5, 3), (5.18, 3)]  # 8 CSS pixels apart
+    modulation[..., 8] = 1 - 0.08
+    layer = replace(layer, points=points, modulation=modulation)
+    page = open_page(viewer(replace(sampling, layers=(*sampling.layers[:2], layer)), level=1, x=40, y=24))
+    image = colors(page)
+    rows, columns = np.indices(image.shape[:2])
+    for k in (0, 1):
+        x, y = place(page, *layer.on_picture()[3, 5, 0, k])
+        disc = np.hypot(columns + 0.5 - x, rows + 0.5 - y) < 1.5
+        assert not (image[disc].min(-1) > 200).any(), "the white of a number"
+
+
+def test_crowded_points_are_enlarged_in_the_far_corner(open_page, sampling):
+    page = open_page(viewer(sampling, x=8, y=8), viewport={"width": 420, "height": 900})
+    layer, orange = sampling.layers[0], near(colors(page), "#E69F00")
+    points, modulation = layer.on_picture()[2, 2, 0], layer.modulation[2, 2, 0]
+    away = np.abs(np.concatenate([points, layer.regular()[2, 2] * 4 + 0.5]) - 8.5).max()
+    height, width = orange.shape
+    side = 0.45 * width
+    x, y = (
+        np.array([width, height])
+        - 4
+        - side / 2
+        + (points[modulation.argmax()] - 8.5) * (side / 2 - 22) / away
+    )
+    rows, columns = np.indices(orange.shape)
+    disc, radius = np.hypot(columns + 0.5 - x, rows + 0.5 - y), 22 * modulation.max() ** 0.5
+    assert orange[(disc > radius * 0.75) & (disc < radius - 1.5)].mean() > 0.6
 
 
 def test_without_fields_that_view_is_off(open_page, sampling):
     page = open_page(SamplingViewer(sampling))
     assert page.get_by_role("button", name="receptive field").is_disabled()
-    assert page.get_by_label("after training").is_disabled()
     page.locator(".cl-canvas").focus()
     page.keyboard.press("v")
     page.keyboard.press("v")
@@ -254,17 +311,18 @@ def test_tab_reaches_every_control_in_reading_order(open_page, sampling):
         reached.append(page.evaluate(FOCUSED))
         if reached[-1][1] == "Keyboard":
             break
+    assert not page.get_by_label("after training").is_visible(), "it belongs to the receptive field"
     names = [name.strip() for _, name, _ in reached]
     order = [
         "points of a pixel",
         "offsets of the group",
         "receptive field",
-        "Level 1",
+        "made up: Level 0",
         "Level",
         "Block",
         "Group",
     ]
-    order += ["Point to follow", "after training", "boxes", "Keyboard"]
+    order += ["Point to follow", "boxes", "Keyboard"]
     assert [name.startswith(wanted) for name, wanted in zip(names, order, strict=True)] == [True] * len(order)
     assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
 

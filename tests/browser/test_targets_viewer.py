@@ -12,12 +12,12 @@ import pytest
 
 from cascade_lab.widgets import targets_text as text
 from cascade_lab.widgets.targets_view import TargetsView
-from cascade_lab.widgets.targets_viewer import TABS, TargetsViewer
+from cascade_lab.widgets.targets_viewer import NUMBERS, TABS, TargetsViewer
 from tests.browser.pages import FOCUSED, contrast, luminance, pixels, rest, screenshot, step_times
-from tests.widgets.course_view import course_view
+from tests.widgets.course_view import course_view, other_view
 
 pytestmark = pytest.mark.browser
-NAMES = ("tab", "level", "cell", "source", "sample", "box", "bin", "step", "zoom")
+NAMES = ("picture", "tab", *NUMBERS, "zoom", "show_negatives")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,17 @@ def headline(page) -> str:
     return page.locator(".cl-headline").first.inner_text()
 
 
+def words(view: TargetsView, tab: str, at: dict[str, int]) -> str:
+    """Return the headline of a tab as Python says it."""
+    return {
+        "anchors": lambda: text.describe_cell(view, at["level"], at["cell"]).splitlines()[0],
+        "samples": lambda: text.describe_sample(view, at["source"], at["sample"]),
+        "levels": lambda: text.describe_level(view, at["box"]).splitlines()[-1],
+        "bins": lambda: text.describe_bin(view, at["box"], at["bin"]),
+        "nms": lambda: text.describe_step(view, at["level"], at["step"]).splitlines()[0],
+    }[tab]()
+
+
 def place(page, x: float, y: float, width: float) -> tuple[float, float]:
     """Return where a point of a picture of this width stands on the screen."""
     area = page.locator(".cl-canvas").bounding_box()
@@ -46,15 +57,7 @@ def place(page, x: float, y: float, width: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("tab", TABS)
 def test_every_tab_moves_by_keyboard_and_says_the_numbers_of_python(open_page, view, tmp_path, tab):
-    viewer = TargetsViewer(view, tab=tab)
-    page = open_page(viewer)
-    words = {
-        "anchors": lambda at: text.describe_cell(view, at["level"], at["cell"]).splitlines()[0],
-        "samples": lambda at: text.describe_sample(view, at["source"], at["sample"]),
-        "levels": lambda at: text.describe_level(view, at["box"]).splitlines()[-1],
-        "bins": lambda at: text.describe_bin(view, at["box"], at["bin"]),
-        "nms": lambda at: text.describe_step(view, at["level"], at["step"]).splitlines()[0],
-    }[tab]
+    page = open_page(TargetsViewer(view, tab=tab))
     before, seen = pixels(page), set()
     page.locator(".cl-canvas").focus()
     assert pixels(page) == before, "the focus alone must not change the picture"
@@ -62,11 +65,54 @@ def test_every_tab_moves_by_keyboard_and_says_the_numbers_of_python(open_page, v
         page.keyboard.press(key)
         state = shown(page)
         seen.add(tuple(state.values()))
-        numbers = {name: int(value) for name, value in state.items() if name not in ("tab", "zoom")}
-        assert headline(page) == words(numbers)
-        assert words(numbers) in page.locator(".cl-canvas").get_attribute("aria-label")
+        numbers = {name: int(state[name]) for name in NUMBERS}
+        assert headline(page) == words(view, tab, numbers)
+        assert words(view, tab, numbers) in page.locator(".cl-canvas").get_attribute("aria-label")
     assert len(seen) == 3 and pixels(page) != before
     screenshot(page, f"targets_light_{tab}", tmp_path)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_thumbnails_choose_the_picture(open_page, view, tmp_path, tab):
+    other = other_view()
+    viewer = TargetsViewer([view, other], tab=tab, level=1)
+    viewer.source, viewer.sample, viewer.box, viewer.step, viewer.bin = 2, 9, 3, 1, 8
+    page = open_page(viewer)
+    before = pixels(page)
+    first, second = page.locator(".cl-thumbnail").all()
+    assert (first.get_attribute("aria-pressed"), second.get_attribute("aria-pressed")) == ("true", "false")
+    second.focus()
+    page.keyboard.press("Enter")
+    state = shown(page)
+    assert second.get_attribute("aria-pressed") == "true" and pixels(page) != before
+    assert page.locator(".cl-canvas").get_attribute("aria-label").startswith(f"{other.name}, ")
+    at = {name: int(state[name]) for name in NUMBERS}
+    cell = other.anchors.best_cell(1)
+    assert at == {"level": 1, "source": 2, "cell": cell, "sample": 0, "box": 0, "bin": 8, "step": 0}
+    assert headline(page) == words(other, tab, at)
+    screenshot(page, f"targets_light_pictures_{tab}", tmp_path)
+
+
+def test_negatives_can_be_switched_off(open_page, view):
+    page = open_page(TargetsViewer(view, tab="samples"))
+    with_all = pixels(page)
+    page.get_by_label("Show negatives").press("Space")
+    assert shown(page)["show_negatives"] == "false" and pixels(page) != with_all
+    without = pixels(page)
+    sample = view.samples[0]
+    for _ in range(sample.positives):
+        page.get_by_label("Box", exact=True).press("ArrowRight")
+    assert "negative" in headline(page) and pixels(page) != without, "a chosen negative is shown alone"
+
+
+def test_tabs_keep_their_places(open_page, view):
+    page = open_page(TargetsViewer(view))
+    places = []
+    for tab in TABS:
+        page.locator(f"input[value={tab}]").check()
+        rest(page)
+        places.append([label.bounding_box() for label in page.locator(".tv-tab").all()])
+    assert places == [places[0]] * len(TABS)
 
 
 def test_tabs_are_one_radio_group(open_page, view):
@@ -182,11 +228,11 @@ def test_what_python_sets_out_of_turn_is_still_drawn(open_page, view):
 def test_tab_reaches_every_control_in_reading_order(open_page, view, tab):
     page = open_page(TargetsViewer(view, tab=tab))
     controls = {
-        "anchors": ["Level", "Cell"], "samples": ["Loss of", "Box"], "levels": ["Box", "Enlarge the picture"],
-        "bins": ["Box", "Bin"], "nms": ["Level", "Step"],
+        "anchors": ["Level", "Cell"], "samples": ["Loss of", "Box", "Show negatives"],
+        "levels": ["Box", "Enlarge the picture"], "bins": ["Box", "Bin"], "nms": ["Level", "Step"],
     }[tab]  # fmt: skip
     reached = []
-    for _ in range(5):
+    for _ in range(3 + len(controls)):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
     names = [name.strip().splitlines()[0] for _, name, _ in reached]
@@ -196,7 +242,7 @@ def test_tab_reaches_every_control_in_reading_order(open_page, view, tab):
     assert "Arrow keys" in names[1]
     assert [
         name.startswith(wanted) for name, wanted in zip(names[2:], [*controls, "Keyboard"], strict=True)
-    ] == [True] * 3, names
+    ] == [True] * (len(controls) + 1), names
     assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
 
 

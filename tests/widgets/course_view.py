@@ -23,3 +23,11 @@ def course_view() -> TargetsView:
     """Return the view of that picture."""
     run, picture, truth = course()
     return targets_view(run.detector, picture, truth, run.classes, name="validation picture 1")
+
+
+@lru_cache
+def other_view() -> TargetsView:
+    """Return the view of the picture after it."""
+    ((picture, truth),) = course_pictures(1, first=2)
+    run, _, _ = course()
+    return targets_view(run.detector, picture, truth, run.classes, name="validation picture 2")

@@ -6,6 +6,7 @@ import numpy as np
 
 from cascade_lab.receptive_field import ReceptiveField
 from cascade_lab.sampling import Sampling, SamplingLayer
+from cascade_lab.widgets.sampling_view import SamplingView
 
 SIZE = (64, 96)
 GROUPS = (2, 3)
@@ -35,7 +36,7 @@ def made_up_layer(
     )
 
 
-def made_up_sampling(boxes: int = 2, size: tuple[int, int] = SIZE) -> Sampling:
+def made_up_sampling(boxes: int = 2, size: tuple[int, int] = SIZE, name: str = "made up") -> Sampling:
     """Return two blocks of level 0 and one of level 1, whose block is number 3 of the network."""
     height, width = size
     y, x = np.indices(size)
@@ -44,7 +45,7 @@ def made_up_sampling(boxes: int = 2, size: tuple[int, int] = SIZE) -> Sampling:
     corner = random.uniform(0, (width - 20, height - 20), (boxes, 2))
     layers = (made_up_layer(0, 0, size=size), made_up_layer(0, 1, size=size))
     return Sampling(
-        name="made up",
+        name=name,
         picture=picture,
         boxes=np.hstack([corner, corner + random.uniform(5, 20, (boxes, 2))]).astype(np.float32),
         layers=(*layers, made_up_layer(1, 3, scale=2.0, size=size)),
@@ -63,3 +64,8 @@ def made_up_fields(width: float) -> list[ReceptiveField]:
                 ReceptiveField(level=level, row=row, column=column, stride=stride, gradient=bell / bell.sum())
             )
     return found
+
+
+def made_up_view() -> SamplingView:
+    """Return the made-up sampling with fields that are twice as wide after training as before."""
+    return SamplingView(sampling=made_up_sampling(), before=made_up_fields(2), after=made_up_fields(4))

@@ -27,7 +27,7 @@ def test_every_point_is_told():
     sampling = made_up_sampling()
     layer = sampling.layers[2]  # level 1, stride 8, offset_scale 2
     head, *lines, last = describe_pixel(sampling, 1, 0, 2, (3, 5)).splitlines()
-    assert head == "Level 2 (stride 8), block 4, group 3 of 3, output pixel in row 3, column 5."
+    assert head == "Level 1 (stride 8), block 3, group 3 of 3, output pixel in row 3, column 5."
     assert len(lines) == 9
     for k, line in enumerate(lines):
         number, gx, gy, dx, dy, x, y, modulation = map(float, re.findall(r"[-+]?\d+\.?\d*", line))
@@ -74,8 +74,11 @@ def test_table_of_radii_gives_the_median_of_each_level():
     *_, first, second = radius_table(before, after).splitlines()
     for line, level in ((first, 0), (second, 1)):
         expected = [np.median([f.radius() for f in fields if f.level == level]) for fields in (before, after)]
-        assert line.startswith(f"level {level + 1}")
-        assert [float(v) for v in line.split()[2:]] == [3, *(pytest.approx(e, abs=0.051) for e in expected)]
+        assert line.startswith(f"level {level} (stride {4 << level:2d})")
+        assert [float(v) for v in line.split(")")[1].split()] == [
+            3,
+            *(pytest.approx(e, abs=0.051) for e in expected),
+        ]
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ from cascade_lab.receptive_field import receptive_fields, untrained
 from cascade_lab.sampling import sample_picture
 from cascade_lab.widgets import sampling_viewer
 from cascade_lab.widgets.sampling_text import describe_pixel
+from cascade_lab.widgets.sampling_view import SamplingView
 from cascade_lab.widgets.sampling_viewer import SamplingViewer
-from tests.widgets.made_up_sampling import SIZE, made_up_fields, made_up_sampling
+from tests.widgets.made_up_sampling import SIZE, made_up_fields, made_up_sampling, made_up_view
 
 
 @pytest.fixture
 def viewer():
-    return SamplingViewer(made_up_sampling(), before=made_up_fields(2), after=made_up_fields(4))
+    return SamplingViewer(made_up_view())
 
 
 def test_starts_in_the_middle_of_the_picture_on_the_first_level(viewer):
@@ -76,25 +77,30 @@ def test_several_values_at_once_are_checked_together(viewer):
 
 
 def test_points_go_over_in_16_bits_and_come_back(viewer):
-    for layer, sent in zip(viewer.sampling.layers, viewer._data["layers"], strict=True):
+    for layer, sent in zip(viewer.sampling.layers, viewer._views[0]["layers"], strict=True):
         moved = np.frombuffer(sent["moved"], "<i2").reshape(layer.points.shape) * sent["step"]
         back = layer.regular()[:, :, None] + moved
         assert np.abs(back - layer.points).max() < 1e-3, "map pixels"
         modulation = np.frombuffer(sent["modulation"], "<u2").reshape(layer.modulation.shape) / 65535
         assert np.abs(modulation - layer.modulation).max() < 1e-4
-    shown = np.asarray(Image.open(io.BytesIO(viewer._data["picture"])))
-    np.testing.assert_array_equal(shown, viewer.sampling.picture)
+    shown = np.asarray(Image.open(io.BytesIO(viewer._views[0]["picture"])))
+    assert np.abs(shown.astype(int) - viewer.sampling.picture).mean() < 1, "a JPEG that no eye tells from it"
 
 
 def test_fields_go_over_with_their_radius_and_as_the_square_root_of_sums(viewer):
-    field, sent = made_up_fields(4)[0], viewer._data["fields"][6]
+    field, data = made_up_fields(4)[0], viewer._views[0]
+    sent = data["fields"][6]
     assert sent["trained"] and (sent["level"], sent["row"], sent["column"]) == (0, 2, 2)
     assert sent["radius"] == pytest.approx(field.radius())
-    cell = viewer._data["cell"]
-    assert cell == 2 and sent["size"] == [32, 48]
+    assert data["cell"] == 2
     sums = [[field.gradient[y : y + 2, x : x + 2].sum() for x in range(0, 96, 2)] for y in range(0, 64, 2)]
-    heat = np.frombuffer(sent["heat"], np.uint8).reshape(32, 48)
-    np.testing.assert_allclose(heat / 255, np.sqrt(sums / np.max(sums)), atol=0.002)
+    tiles = Image.open(io.BytesIO(data["heat"]))  # twelve fields: four columns and three rows
+    assert tiles.size == (4 * 48, 3 * 32)
+    share = np.asarray(tiles)[32:64, 2 * 48 : 3 * 48] / 255  # number 6, counted from 0
+    np.testing.assert_allclose(share, np.sqrt(sums / np.max(sums)), atol=0.002)
+    colors = np.asarray(tiles.convert("RGBA"))[32:64, 2 * 48 : 3 * 48]
+    assert tuple(colors[share == 1][0]) == (0xF0, 0xE4, 0x42, 255), "most is yellow"
+    assert (colors[share == 0][:, 3] == 0).all(), "nothing is clear"
 
 
 def test_moving_sends_only_what_moved(viewer):
@@ -104,7 +110,25 @@ def test_moving_sends_only_what_moved(viewer):
 def test_fields_of_another_picture_are_refused():
     other = [replace(field, gradient=field.gradient[:32]) for field in made_up_fields(2)]
     with pytest.raises(InputError, match="is not the size of the picture"):
-        SamplingViewer(made_up_sampling(), after=other)
+        SamplingView(sampling=made_up_sampling(), after=other)
+
+
+def test_nothing_to_show_is_refused():
+    with pytest.raises(InputError, match="at least one"):
+        SamplingViewer([])
+
+
+def test_another_picture_keeps_what_it_has_too():
+    small = made_up_sampling(size=(32, 40))
+    small = replace(small, layers=small.layers[:1])  # level 0, block 0
+    viewer = SamplingViewer([made_up_view(), SamplingView(sampling=small)], level=1, group=2, x=90, y=60)
+    viewer.picture = 1
+    assert (viewer.level, viewer.block, viewer.group, viewer.x, viewer.y) == (0, 0, 1, 39, 31)
+    assert viewer.pixel == (7, 9) and viewer.panel_text() == describe_pixel(small, 0, 0, 1, (7, 9))
+    viewer.set_state({"picture": 0, "level": 1, "block": 0, "group": 2, "x": 90, "y": 60})
+    assert (viewer.picture, viewer.level, viewer.group, viewer.x, viewer.y) == (0, 1, 2, 90, 60)
+    with pytest.raises(traitlets.TraitError, match="picture"):
+        viewer.picture = 2
 
 
 def test_too_much_for_a_browser_names_the_remedy(monkeypatch):
@@ -121,15 +145,16 @@ def test_page_holds_everything_and_asks_for_nothing(tmp_path: Path):
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
     state = json.loads(re.search(r'-state">(.*?)</script>', page, re.S)[1])
     assert (state["level"], state["group"], state["show"], state["x"]) == (1, 2, "offsets", 3)
-    assert state["_data"]["name"] == "</script><b>" and state["_data"]["size"] == list(SIZE)
+    assert state["_views"][0]["name"] == "</script><b>" and state["_views"][0]["size"] == list(SIZE)
 
 
-def test_page_of_the_course_is_small(tmp_path: Path):
-    run, ((picture, truth),) = course_run(), course_pictures(1)
-    sampling = sample_picture(run.detector, picture, boxes=truth.boxes)
-    before, after = (
-        receptive_fields(model, picture, per_side=4, directions=1)
-        for model in (untrained(run.recipe.detector), run.detector)
-    )
-    page = SamplingViewer(sampling, before=before, after=after).to_html(tmp_path / "page.html")
-    assert page.stat().st_size < 1_500_000
+def test_a_page_of_four_pictures_is_small(tmp_path: Path):
+    run, views = course_run(), []
+    for picture, truth in course_pictures(4):
+        before, after = (
+            receptive_fields(model, picture, per_side=4, directions=1)
+            for model in (untrained(run.recipe.detector), run.detector)
+        )
+        sampling = sample_picture(run.detector, picture, boxes=truth.boxes)
+        views.append(SamplingView(sampling=sampling, before=before, after=after))
+    assert SamplingViewer(views).to_html(tmp_path / "page.html").stat().st_size < 3_000_000

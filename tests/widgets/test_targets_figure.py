@@ -56,8 +56,8 @@ def test_levels_draw_the_cells_that_are_read(view):
     figure = figures.draw_levels(view, box=0, zooms=(1.0, 4.0))
     FigureCanvasAgg(figure).draw()
     assert [axes.get_title() for axes in figure.axes] == [
-        "picture × 1, 128 pixels wide:\nlevel 0, cells of 4 pixels",
-        "picture × 4, 512 pixels wide:\nlevel 2, cells of 16 pixels",
+        "picture × 1, 128 pixels wide:\nlevel 0 (P2, stride 4)",
+        "picture × 4, 512 pixels wide:\nlevel 2 (P4, stride 16)",
     ]
     # 128 pixels in cells of 4, and 512 pixels in cells of 16: 33 lines each
     assert [len(axes.collections[0].get_segments()) for axes in figure.axes] == [33, 33]

@@ -20,7 +20,9 @@ def view():
 
 def test_a_cell_names_its_place_and_its_anchors(view):
     first, *lines = text.describe_cell(view, level=1, cell=2 * 16 + 5).splitlines()
-    assert first == "Level 1, stride 8: row 2, column 5. Its anchors are centred on x 40, y 16."
+    assert (
+        first == "Cell in row 2, column 5 of level 1 (P3, stride 8). Its anchors are centred on x 40, y 16."
+    )
     sizes = [tuple(map(float, re.findall(r"[\d.]+", line)[:2])) for line in lines]
     # area 32 squared; ratios 1/2, 1, 2 of height over width
     assert sizes == [(45.3, 22.6), (32.0, 32.0), (22.6, 45.3)]
@@ -71,20 +73,22 @@ def test_the_table_counts(view):
 def test_the_level_formula_by_hand(view):
     """Object 1 is 36 x 38: a side of 36.99; log2 over 32 is 0.21, and each doubling adds 1."""
     assert text.describe_level(view, 0).splitlines() == [
-        "object 1: side = √(36.0 × 38.0) = 37.0 pixels",
+        "Side of object 1: √(36.0 × 38.0) = 37.0 pixels",
         "log2(37.0 / 32) = 0.21, rounded down 0, kept within 0 … 3",
-        "It reads level 0, where a cell is 4 pixels wide.",
+        "Level of object 1: 0 (P2, stride 4), where a cell is 4 pixels wide.",
     ]
-    assert "level 2, where a cell is 16" in text.describe_level(view, 0, zoom=4)
+    assert "Level of object 1: 2 (P4, stride 16), where a cell is 16" in text.describe_level(view, 0, zoom=4)
     assert "rounded down 4" in text.describe_level(view, 0, zoom=16)
-    assert "level 3" in text.describe_level(view, 0, zoom=16)
+    assert ": 3 (P5, stride 32), where" in text.describe_level(view, 0, zoom=16)
     assert "rounded down -2" in text.describe_level(view, 0, zoom=0.25)
 
 
 def test_a_bin_says_its_samples_and_mean(view):
     found = text.describe_bin(view, box=0, number=9)
     # 38 / 4 / 7 = 1.36 cells down and 36 / 4 / 7 = 1.29 across take two samples each
-    assert found.startswith("object 1, level 0: bin in row 1, column 2. 2 × 2 samples, mean ")
+    assert found.startswith(
+        "Bin in row 1, column 2 of object 1, on level 0 (P2, stride 4): 2 × 2 samples, mean "
+    )
     assert float(found.rstrip(".").split()[-1]) == pytest.approx(view.reading.pooled[0, 1, 2], abs=5e-4)
 
 

@@ -2,14 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import traitlets
 
+from cascade_lab.errors import InputError
 from cascade_lab.widgets.targets_viewer import TABS, TargetsViewer
-from tests.widgets.course_view import course_view
+from tests.widgets.course_view import course_view, other_view
 
 
 @pytest.fixture
@@ -50,11 +52,35 @@ def test_numbers_stay_in_range_when_what_they_count_changes(viewer):
     assert viewer.sample == len(viewer.view.samples[3].boxes) - 1
 
 
+def test_another_picture_keeps_the_numbers_that_it_has_too():
+    few = replace(other_view(), samples=other_view().samples[:2])
+    viewer = TargetsViewer([course_view(), few], tab="samples", level=2)
+    viewer.source, viewer.bin = 3, 20
+    viewer.box = viewer.last("box")
+    viewer.picture = 1
+    assert viewer.view is few
+    assert (viewer.tab, viewer.level, viewer.source, viewer.bin) == ("samples", 2, 1, 20)
+    assert viewer.box == min(len(course_view().reading.boxes), len(few.reading.boxes)) - 1
+
+
+def test_several_values_at_once_are_checked_together():
+    """What the browser sends when the reader chooses another picture: all at once."""
+    viewer = TargetsViewer([course_view(), other_view()])
+    viewer.set_state({"picture": 1, "level": 4, "cell": 3, "sample": 0, "box": 0, "step": 0})
+    assert (viewer.picture, viewer.level, viewer.cell) == (1, 4, 3)
+
+
+def test_nothing_to_show_is_refused():
+    with pytest.raises(InputError, match="at least one view"):
+        TargetsViewer([])
+
+
 @pytest.mark.parametrize(
     "trait, value",
     [
         ("tab", "masks"), ("level", 5), ("level", -1), ("cell", 16 * 16), ("source", 4), ("sample", 128),
         ("box", 99), ("bin", 49), ("step", 60), ("zoom", 17.0), ("zoom", float("nan")), ("zoom", 0.0),
+        ("picture", 1),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(viewer, trait, value):
@@ -64,7 +90,7 @@ def test_values_out_of_range_are_refused(viewer, trait, value):
 
 
 def test_arrays_go_over_as_raw_little_endian_bytes(viewer):
-    view, payload = viewer.view, viewer._view
+    view, payload = viewer.view, viewer._views[0]
     np.testing.assert_array_equal(
         np.frombuffer(payload["anchors"]["boxes"], "<f4").reshape(-1, 4), view.anchors.boxes
     )
@@ -81,4 +107,9 @@ def test_page_holds_everything_and_asks_for_nothing(tab, tmp_path: Path):
     assert not re.search(r"""(src|href)=|@import|url\(|fetch\(|import\(""", page)
     assert set(re.findall(r"https?://[^\s\"')]+", page)) == {"http://www.w3.org/2000/svg"}
     state = json.loads(re.search(r'-state">(.*?)</script>', page, re.S)[1])
-    assert state["tab"] == tab and state["_view"]["anchors"]["shapes"] == 3
+    assert state["tab"] == tab and state["_views"][0]["anchors"]["shapes"] == 3
+
+
+def test_a_page_of_four_pictures_is_small(tmp_path: Path):
+    views = [course_view(), other_view()] * 2
+    assert TargetsViewer(views).to_html(tmp_path / "page.html").stat().st_size < 1_500_000
