@@ -36,6 +36,7 @@ FALLEN = LineLook(colour=VERMILLION, style=(0, (3, 1.4)), width=1.8)
 WAITING = LineLook(colour=PALE, style=(0, (1, 1.4)), width=1.2)
 NOW = LineLook(colour=SKY, style="solid", width=2.8)
 BIN = LineLook(colour=ORANGE, style="solid", width=2.4)
+ROUNDED = LineLook(colour=VERMILLION, style=(0, (4, 2)), width=2.0)
 _LOOKS = {
     "object": OBJECT, "positive": POSITIVE, "rescued": RESCUED, "negative": NEGATIVE, "unused": UNUSED,
     "kept": KEPT, "fallen": FALLEN, "waiting": WAITING, "now": NOW, "bin": BIN,
@@ -146,25 +147,9 @@ def draw_bins(view: TargetsView, box: int, bin: int = 0, *, rounded: bool = Fals
                 markersize=6 if chosen else 4, markeredgecolor=INK, markeredgewidth=0.4,
             )  # fmt: skip
     w, h = (x2 - x1) / bins, (y2 - y1) / bins
-    axes.add_patch(
-        Rectangle(
-            (x1 + column * w, y1 + row * h), w, h, fill=False, edgecolor=ORANGE, linewidth=2.4, zorder=3
-        )
-    )
+    _frame(axes, (x1 + column * w, y1 + row * h, x1 + (column + 1) * w, y1 + (row + 1) * h), BIN)
     if rounded:
-        a, b, c, d = (round(value) for value in (x1, y1, x2, y2))
-        axes.add_patch(
-            Rectangle(
-                (a, b),
-                c - a,
-                d - b,
-                fill=False,
-                edgecolor=VERMILLION,
-                linestyle=(0, (4, 2)),
-                linewidth=2,
-                zorder=3,
-            )
-        )
+        _frame(axes, (round(x1), round(y1), round(x2), round(y2)), ROUNDED)
     axes.set(xlim=(max(0, x1 - 2), min(width, x2 + 2)), ylim=(min(height, y2 + 2), max(0, y1 - 2)))
     axes.set_xlabel(f"cells of level {view.anchors.level_name(level)}", fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=FAINT)
@@ -191,6 +176,13 @@ def draw_suppression(view: TargetsView, level: int, step: int = 0) -> Figure:
     axes.set_title(describe_step(view, level, step).splitlines()[0].replace(". ", ".\n"), fontsize=9)
     _legend(figure, {"kept now": NOW, "kept before": KEPT, "falls": FALLEN, "waits": WAITING}, columns=4)
     return figure
+
+
+def _frame(axes: Axes, corners: tuple[float, float, float, float], look: LineLook) -> None:
+    """Draw a box without the dark rim of ``add_box``, which would hide cells of the map."""
+    x1, y1, x2, y2 = corners
+    line = {"edgecolor": look.colour, "linestyle": look.style, "linewidth": look.width}
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, zorder=3, **line))
 
 
 def _figure(view: TargetsView, panels: int, width: float = PANEL) -> tuple[Figure, list[Axes]]:

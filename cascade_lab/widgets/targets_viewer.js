@@ -41,8 +41,17 @@ const one = (value) => value.toFixed(1);
 const three = (value) => value.toFixed(3);
 const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];
 const size = (box) => sides(box)[0] * sides(box)[1];
-const holds = ([x1, y1, x2, y2], x, y) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
 const percent = (ious, least) => (ious.length ? Math.round((100 * ious.filter((v) => v >= Math.fround(least)).length) / ious.length) : 0);
+
+// The smallest box at a place, or, if ``chosen`` is among those there, the next larger one; else ``chosen``.
+function boxUnder(boxes, chosen, x, y) {
+  const under = [...boxes.keys()].filter((box) => { const [x1, y1, x2, y2] = boxes[box]; return x >= x1 && x <= x2 && y >= y1 && y <= y2; });
+  under.sort((a, b) => size(boxes[a]) - size(boxes[b]));
+  return under.length ? under[(under.indexOf(chosen) + 1) % under.length] : chosen;
+}
+
+// Row and column of a number that counts along rows of this length.
+const rowColumn = (number, columns) => [Math.floor(number / columns), number % columns];
 
 // The largest value of every whole-numbered trait; some depend on others.
 function last(view, state, name) {
@@ -78,7 +87,8 @@ function levelOf(view, box, zoom) {
 function binSamples({ reading }, box, bin) {
   const at = (values, most, place) => [...values.subarray((box * reading.bins + place) * most, (box * reading.bins + place + 1) * most)].filter(Number.isFinite);
   const [down, across] = reading.most_samples;
-  return { rows: at(reading.rows, down, Math.floor(bin / reading.bins)), columns: at(reading.columns, across, bin % reading.bins) };
+  const [row, column] = rowColumn(bin, reading.bins);
+  return { rows: at(reading.rows, down, row), columns: at(reading.columns, across, column) };
 }
 
 function bilinear({ size: [rows, columns], values }, y, x) {
@@ -157,8 +167,8 @@ const ANCHORS = {
   title: "Anchors",
   choices: (view) => [["level", "Level", view.anchors.names]],
   sliders: (view, { level, cell }) => {
-    const columns = view.anchors.grids[level][1];
-    return [["cell", "Cell", `row ${Math.floor(cell / columns)}, column ${cell % columns}`]];
+    const [row, column] = rowColumn(cell, view.anchors.grids[level][1]);
+    return [["cell", "Cell", `row ${row}, column ${column}`]];
   },
   keys: (view, { level, cell }) => {
     const columns = view.anchors.grids[level][1];
@@ -170,7 +180,7 @@ const ANCHORS = {
   },
   draw: ({ context, view, state: { level, cell }, scale, onScreen }) => {
     const stride = view.anchors.strides[level], [rows, columns] = view.anchors.grids[level];
-    const at = (index) => [(index % columns) * stride * scale, Math.floor(index / columns) * stride * scale];
+    const at = (index) => rowColumn(index, columns).reverse().map((place) => place * stride * scale);
     dots(context, Array.from({ length: rows * columns }, (_, index) => at(index)), 1.5, "rgba(255, 255, 255, 0.75)");
     const mine = cellAnchors(view.anchors, level, cell), end = view.anchors.starts[level] + rows * columns * view.anchors.shapes;
     for (let anchor = view.anchors.starts[level]; anchor < end; anchor += 1) {
@@ -183,7 +193,7 @@ const ANCHORS = {
     return mine.map((anchor) => [`IoU ${two(view.anchors.iou[anchor])}`, onScreen(view.anchors.boxes[anchor]), view.looks[anchorKind(view.anchors, anchor)]]);
   },
   words: (view, { level, cell }) => {
-    const columns = view.anchors.grids[level][1], stride = view.anchors.strides[level], row = Math.floor(cell / columns), column = cell % columns;
+    const [row, column] = rowColumn(cell, view.anchors.grids[level][1]), stride = view.anchors.strides[level];
     return `Cell in row ${row}, column ${column} of level ${view.anchors.names[level]}. Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
   },
   lines: (view, { level, cell }) => cellAnchors(view.anchors, level, cell).map((anchor) => {
@@ -211,11 +221,8 @@ const SAMPLES = {
   choices: (view) => [["source", "Loss of", view.samples.map(({ name }) => name)]],
   sliders: (view, { source, sample }) => [["sample", "Box", `${sample + 1} of ${view.samples[source].boxes.length}`]],
   keys: (view, { sample }) => ({ ArrowLeft: { sample: sample - 1 }, ArrowRight: { sample: sample + 1 }, ArrowUp: { sample: sample - 1 }, ArrowDown: { sample: sample + 1 } }),
-  pick: (view, { source, sample }, x, y) => {
-    const { boxes } = view.samples[source], under = [...boxes.keys()].filter((box) => holds(boxes[box], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
-    return under.length ? { sample: under[(under.indexOf(sample) + 1) % under.length] } : {};
-  },
-  switches: [["show_negatives", "Show negatives"]],
+  pick: (view, { source, sample }, x, y) => ({ sample: boxUnder(view.samples[source].boxes, sample, x, y) }),
+  switches: [["show_negatives", "Negatives"]],
   draw: ({ context, view, state: { source, sample, show_negatives }, width, height, onScreen }) => {
     const { boxes, positives, iou: ious } = view.samples[source], look = (box) => view.looks[box < positives ? "positive" : "negative"];
     drawStill(view, `loss ${source} ${show_negatives}`, context, width, height, (onto) => {
@@ -228,6 +235,7 @@ const SAMPLES = {
   },
   words: (view, { source, sample }) => {
     const { boxes, isTarget, positives, iou: ious } = view.samples[source], words = `Box ${sample + 1} of ${boxes.length}`;
+    if (!boxes.length) return "No box.";
     if (isTarget[sample]) return `${words}: positive, an object's own box that was put among the proposals.`;
     const rescued = ious[sample] < Math.fround(view.samples[source].positive_iou) ? ", rescued" : "";
     return sample < positives ? `${words}: positive${rescued}, IoU ${two(ious[sample])} with its object.` : `${words}: negative, its best IoU is ${two(ious[sample])}.`;
@@ -236,13 +244,13 @@ const SAMPLES = {
     const now = view.samples[source];
     const below = now.positive_iou === now.negative_iou ? "negative below it" : `negative below ${now.negative_iou}, neither between them`;
     return [
-      paragraph(`${now.name}: positive from IoU ${now.positive_iou} up, ${below}; the sampler takes ${now.rule}.`),
+      paragraph(`In the loss of ${now.name}, a box is positive from IoU ${now.positive_iou} up, ${below}. The sampler takes ${now.rule}.`),
       make("h3", {}, "Boxes to choose from, and sampled"),
       table(["", "positive", "negative", "neither", "sampled +", "sampled −"], view.samples.map((one) => [one.name, ...one.available.map(String), String(one.positives), String(one.boxes.length - one.positives)]), source),
       make("h3", {}, "How good are the boxes to choose from?"),
       table(["share with", "IoU ≥ .5", "≥ .6", "≥ .7"], view.samples.map((one) => [one.name, ...[0.5, 0.6, 0.7].map((least) => `${percent(one.entering, least)} %`)]), source),
       paragraph("Shares are of proposals alone; the counts above include the objects' own boxes, which are put among the proposals of every stage.", "cl-hint"),
-      legend(view, [["object", "object"], ["positive", "positive"], ["negative", "negative"], ["now", "chosen"]]),
+      legend(view, [["object", "object"], ["positive", "positive"], ["negative", "negative, drawn faint"], ["now", "chosen"]]),
     ];
   },
 };
@@ -255,10 +263,7 @@ const LEVELS = {
   choices: () => [],
   sliders: (view, state) => [boxSlider(view, state), ["zoom", "Enlarge the picture", `× ${two(state.zoom)}`]],
   keys: (view, state) => ({ ...readingKeys(view, state), ArrowUp: { zoom: state.zoom * 2 ** 0.25 }, ArrowDown: { zoom: state.zoom / 2 ** 0.25 } }),
-  pick: (view, { box }, x, y) => {
-    const { boxes } = view.reading, under = [...boxes.keys()].filter((one) => holds(boxes[one], x, y)).sort((a, b) => size(boxes[a]) - size(boxes[b]));
-    return under.length ? { box: under[(under.indexOf(box) + 1) % under.length] } : {};
-  },
+  pick: (view, { box }, x, y) => ({ box: boxUnder(view.reading.boxes, box, x, y) }),
   draw: ({ context, view, state: { box, zoom }, scale, width, height, onScreen }) => {
     if (!view.reading.boxes.length) return [];
     const { level } = levelOf(view, box, zoom), look = view.looks[`level ${level % 5}`];
@@ -292,15 +297,20 @@ const LEVELS = {
 const BINS = {
   title: "RoIAlign bins",
   choices: () => [],
-  sliders: (view, state) => [boxSlider(view, state), ["bin", "Bin", `row ${Math.floor(state.bin / view.reading.bins)}, column ${state.bin % view.reading.bins}`]],
+  sliders: (view, state) => {
+    const [row, column] = rowColumn(state.bin, view.reading.bins);
+    return [boxSlider(view, state), ["bin", "Bin", `row ${row}, column ${column}`]];
+  },
   keys: (view, { bin }) => ({ ArrowLeft: { bin: bin - 1 }, ArrowRight: { bin: bin + 1 }, ArrowUp: { bin: bin - view.reading.bins }, ArrowDown: { bin: bin + view.reading.bins } }),
-  window: (view, { box }) => { const { rows, columns } = mapWindow(view, box); return [rows, columns]; },
+  region: (view, { box }) => { const { rows, columns } = mapWindow(view, box); return [rows, columns]; },
   pick: (view, { box }, x, y) => {
+    if (!view.reading.boxes.length) return {};
     const { left, top, corners: [x1, y1, x2, y2] } = mapWindow(view, box), { bins } = view.reading;
     const column = Math.floor(((x + left - x1) / (x2 - x1)) * bins), row = Math.floor(((y + top - y1) / (y2 - y1)) * bins);
     return column >= 0 && column < bins && row >= 0 && row < bins ? { bin: row * bins + column } : {};
   },
   draw: ({ context, view, state: { box, bin }, scale }) => {
+    if (!view.reading.boxes.length) return [];
     const { left, top, rows, columns, corners: [x1, y1, x2, y2], level } = mapWindow(view, box), { bins, maps } = view.reading;
     const map = maps[level], low = Math.min(...map.values), high = Math.max(...map.values);
     for (let r = 0; r < rows; r += 1) {
@@ -311,7 +321,10 @@ const BINS = {
       }
     }
     const x = (value) => (value - left) * scale, y = (value) => (value - top) * scale, w = (x2 - x1) / bins, h = (y2 - y1) / bins;
-    const cellAt = (number) => [x(x1 + (number % bins) * w), y(y1 + Math.floor(number / bins) * h), x(x1 + ((number % bins) + 1) * w), y(y1 + (Math.floor(number / bins) + 1) * h)];
+    const cellAt = (number) => {
+      const [row, column] = rowColumn(number, bins);
+      return [x(x1 + column * w), y(y1 + row * h), x(x1 + (column + 1) * w), y(y1 + (row + 1) * h)];
+    };
     const every = Array.from({ length: bins * bins }, (_, number) => number);
     strokeBoxes(context, every.map(cellAt), { color: view.looks.now.color, dash: [] }, 1);
     const points = (number) => { const at = binSamples(view, box, number); return at.rows.flatMap((r) => at.columns.map((c) => [x(c + 0.5), y(r + 0.5)])); };
@@ -337,8 +350,8 @@ const BINS = {
   },
   words: (view, { box, bin }) => {
     if (!view.reading.boxes.length) return "No box.";
-    const { reading } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading;
-    return `Bin in row ${Math.floor(bin / bins)}, column ${bin % bins} of ${reading.names[box]}, on level ${view.anchors.names[reading.levels[box]]}: ` +
+    const { reading } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading, [row, column] = rowColumn(bin, bins);
+    return `Bin in row ${row}, column ${column} of ${reading.names[box]}, on level ${view.anchors.names[reading.levels[box]]}: ` +
       `${rows.length} × ${columns.length} samples, mean ${three(reading.pooled[box * bins * bins + bin])}.`;
   },
   panel: (view, { box, bin }) => {
@@ -359,7 +372,6 @@ const NMS = {
   choices: (view) => [["level", "Level", view.anchors.names.map((name, k) => `${name}: ${view.suppression[k].boxes.length} boxes`)]],
   sliders: (view, { level, step }) => [["step", "Step", `${step + 1} of ${view.suppression[level].kept.length}`]],
   keys: (view, { step }) => ({ ArrowLeft: { step: step - 1 }, ArrowRight: { step: step + 1 }, ArrowUp: { step: step - 1 }, ArrowDown: { step: step + 1 } }),
-  pick: () => ({}),
   draw: ({ context, view, state: { level, step }, onScreen }) => {
     if (!view.suppression[level].kept.length) return [];
     const { nms, best, before, fallen, waiting } = stepOf(view, level, step), place = (list) => list.map((box) => onScreen(nms.boxes[box]));
@@ -419,8 +431,7 @@ function render({ model, el }) {
   // Another level: the cell at the same place of the picture.
   function changeLevel(value) {
     const { picture, level, cell } = read(), { strides, grids } = views[picture].anchors, ratio = strides[level] / strides[value];
-    const row = Math.round(Math.floor(cell / grids[level][1]) * ratio), column = Math.round((cell % grids[level][1]) * ratio);
-    const [rows, columns] = grids[value];
+    const [row, column] = rowColumn(cell, grids[level][1]).map((place) => Math.round(place * ratio)), [rows, columns] = grids[value];
     change({ level: value, cell: clamp(row, 0, rows - 1) * columns + clamp(column, 0, columns - 1), step: 0 });
   }
 
@@ -451,7 +462,7 @@ function render({ model, el }) {
   function buildControls(view, tab, state) {
     if (built === `${state.picture} ${state.tab}`) return;
     built = `${state.picture} ${state.tab}`;
-    const row = (label, ...controls_) => make("label", { class: "tv-control" }, make("span", {}, label), ...controls_);
+    const row = (label, ...inputs) => make("label", { class: "tv-control" }, make("span", {}, label), ...inputs);
     controls.replaceChildren(...tab.choices(view).map(([name, label, options]) => {
       const pick = (value) => (name === "level" ? changeLevel(value) : change({ [name]: value }));
       const select = make("select", { "data-trait": name, "aria-label": label, onchange: () => pick(Number(select.value)) });
@@ -500,13 +511,13 @@ function render({ model, el }) {
   }
 
   function paintCanvas(view, tab, state) {
-    const window = view.reading.boxes.length ? tab.window?.(view, state) : undefined, bitmap = pictures.bitmaps[state.picture];
-    const { context, width, height, scale: zoom } = fitCanvas(canvas, pictureBox, window ?? view.size);
-    scale = zoom;
+    const region = view.reading.boxes.length ? tab.region?.(view, state) : undefined, bitmap = pictures.bitmaps[state.picture];
+    const fit = fitCanvas(canvas, pictureBox, region ?? view.size), { context, width, height } = fit;
+    scale = fit.scale;
     context.fillStyle = "#101010";
     context.fillRect(0, 0, width, height);
     const onScreen = (box) => box.map((value) => value * scale);
-    if (!window) {
+    if (!region) {
       if (bitmap) context.drawImage(scaledPicture(view, bitmap, canvas), 0, 0, width, height);
       strokeBoxes(context, view.targets.map(onScreen), view.looks.object, 1.5);
     }
@@ -520,8 +531,8 @@ function render({ model, el }) {
   // ---- hand and keyboard
   canvas.addEventListener("click", (event) => {
     const place = canvas.getBoundingClientRect(), state = read();
-    const values = TABS[state.tab].pick(views[state.picture], state, (event.clientX - place.left) / scale, (event.clientY - place.top) / scale);
-    if (Object.keys(values).length) change(values);
+    const at = [(event.clientX - place.left) / scale, (event.clientY - place.top) / scale];
+    change(TABS[state.tab].pick?.(views[state.picture], state, ...at) ?? {});
   });
 
   function find(event) {

@@ -6,12 +6,13 @@ To keep the screenshots: CASCADE_LAB_SCREENSHOTS=DIR pytest -m browser tests/bro
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cascade_lab.widgets import targets_text as text
-from cascade_lab.widgets.targets_view import TargetsView
+from cascade_lab.widgets.targets_view import SuppressionView, TargetsView
 from cascade_lab.widgets.targets_viewer import NUMBERS, TABS, TargetsViewer
 from tests.browser.pages import FOCUSED, contrast, luminance, pixels, rest, screenshot, step_times
 from tests.widgets.course_view import course_view, other_view
@@ -96,7 +97,7 @@ def test_thumbnails_choose_the_picture(open_page, view, tmp_path, tab):
 def test_negatives_can_be_switched_off(open_page, view):
     page = open_page(TargetsViewer(view, tab="samples"))
     with_all = pixels(page)
-    page.get_by_label("Show negatives").press("Space")
+    page.get_by_label("Negatives").press("Space")
     assert shown(page)["show_negatives"] == "false" and pixels(page) != with_all
     without = pixels(page)
     sample = view.samples[0]
@@ -225,10 +226,32 @@ def test_what_python_sets_out_of_turn_is_still_drawn(open_page, view):
 
 
 @pytest.mark.parametrize("tab", TABS)
+def test_a_view_without_boxes_is_drawn_too(open_page, view, tab):
+    """Nothing sampled, nothing to read, nothing for NMS: no tab may break, by hand or by key."""
+    none = np.zeros((0, 4), np.float32)
+    nms = SuppressionView(threshold=0.7, boxes=none, scores=none[:, 0], by=none[:, 0].astype(np.int64))
+    samples = [
+        replace(sample, boxes=none, iou=none[:, 0], is_target=none[:, 0] > 0, positives=0)
+        for sample in view.samples
+    ]
+    reading = replace(
+        view.reading, names=(), boxes=none, levels=none[:, 0].astype(np.int64),
+        rows=view.reading.rows[:0], columns=view.reading.columns[:0], pooled=view.reading.pooled[:0],
+    )  # fmt: skip
+    empty = replace(view, samples=tuple(samples), reading=reading, suppression=(nms,) * 5)
+    page = open_page(TargetsViewer(empty, tab=tab))
+    page.locator(".cl-canvas").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert shown(page)["tab"] == tab
+    assert tab == "anchors" or headline(page).lower().startswith(("no box", "there are no boxes"))
+
+
+@pytest.mark.parametrize("tab", TABS)
 def test_tab_reaches_every_control_in_reading_order(open_page, view, tab):
     page = open_page(TargetsViewer(view, tab=tab))
     controls = {
-        "anchors": ["Level", "Cell"], "samples": ["Loss of", "Box", "Show negatives"],
+        "anchors": ["Level", "Cell"], "samples": ["Loss of", "Box", "Negatives"],
         "levels": ["Box", "Enlarge the picture"], "bins": ["Box", "Bin"], "nms": ["Level", "Step"],
     }[tab]  # fmt: skip
     reached = []
