@@ -16,7 +16,7 @@ function decode(raw) {
   const boxes = floats(raw.boxes); // (B, 4)
   return {
     ...raw,
-    boxes: Array.from({ length: boxes.length / 4 }, (_, i) => [...boxes.subarray(4 * i, 4 * i + 4)]),
+    boxes: Array.from({ length: boxes.length / 4 }, (_, i) => cornersOf(boxes, i)),
     layers: raw.layers.map((layer) => ({
       ...layer,
       moved: new Int16Array(slice(layer.moved)), // (H, W, G, K, 2)
@@ -268,7 +268,8 @@ function render({ model, el }) {
   const [trained, trainedLabel] = checkbox("trained", "after training");
   const [boxes, boxesLabel] = checkbox("show_boxes", "boxes");
   const title = make("p", { class: "cl-headline" });
-  const table = make("tbody", {});
+  const table = makeTable(["", "grid", "moved by", "reads at", "modulation"], [], { class: "sv-table" });
+  const body = table.querySelector("tbody");
   const words = make("p", { class: "sv-verdict" });
   const radii = make("p", { class: "sv-radii" });
   const hint = make("p", { class: "cl-hint" });
@@ -285,7 +286,6 @@ function render({ model, el }) {
       keycap("Shift"), " the one before"],
     [keycap("1"), " … ", keycap("9"), " follow a point, ", keycap("0"), " or ", keycap("Esc"), " none; ",
       keycap("O"), " boxes; in the view of the receptive field ", keycap("T"), " before or after training"]);
-  const head = make("tr", {}, ...["", "grid", "moved by", "reads at", "modulation"].map((text) => make("th", { scope: "col" }, text)));
   const style = `--disc: ${colors.disc}; --chosen: ${colors.chosen}; --low: ${colors.low}; --high: ${colors.high}`;
   const root = make("section", { class: "cascade-lab sampling-viewer", style, "aria-label": "Sampling viewer", onkeydown: keyListener(find) },
     make("div", { class: "cl-head" }, pictures.row, make("span", { class: "cl-source" }, all.length > 1 ? "" : all[0].name)),
@@ -293,7 +293,7 @@ function render({ model, el }) {
       make("div", {}, shows, pictureBox, legend,
         make("div", { class: "cl-tools" }, make("label", {}, "level ", levelSelect), make("label", {}, "block ", blockSelect),
           make("label", {}, "group ", groupSlider, groupValue), pointLabel, trainedLabel, boxesLabel), help),
-      make("div", {}, title, make("div", { class: "cl-scroll" }, make("table", { class: "sv-table" }, make("thead", {}, head), table)),
+      make("div", {}, title, table,
         make("p", { class: "cl-hint" }, "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture"),
         words, radii, pair, hint)), live);
   el.replaceChildren(root);
@@ -506,9 +506,9 @@ function render({ model, el }) {
 
   function paintPanel() {
     const one = layer(), points = pointsAt(one, pixel(), group());
-    while (table.children.length > points.length) table.lastChild.remove();
-    while (table.children.length < points.length) table.append(makeRow(table.children.length));
-    points.forEach((point, k) => fillRow(table.children[k], one, point, k));
+    while (body.children.length > points.length) body.lastChild.remove();
+    while (body.children.length < points.length) body.append(pointRow(body.children.length));
+    points.forEach((point, k) => fillRow(body.children[k], one, point, k));
     title.textContent = headline(one, group(), pixel());
     words.textContent = verdict(one, group(), pixel());
     const found = [false, true].map((when) => nearestField(view().fields, one, pixel(), when));
@@ -529,9 +529,10 @@ function render({ model, el }) {
     if (news !== spoken) live.textContent = spoken = news;
   }
 
-  function makeRow(k) {
-    return make("tr", { onclick: () => followPoint(k) }, make("th", { scope: "row" }, make("span", { class: "sv-number" }, `${k + 1}`)),
-      ...Array.from({ length: 3 }, () => make("td")), make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
+  function pointRow(k) {
+    const row = makeRow({ onclick: () => followPoint(k) }, [make("span", { class: "sv-number" }, `${k + 1}`)], ["", "", ""]);
+    row.append(make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
+    return row;
   }
 
   function fillRow(row, one, point, k) {

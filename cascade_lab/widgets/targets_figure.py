@@ -23,6 +23,7 @@ from cascade_lab.viz.palette import (
     LineLook,
     stage_look,
 )
+from cascade_lab.widgets.canvas import stroke_values
 from cascade_lab.widgets.targets_text import cell_anchors, describe_bin, describe_step, level_at
 from cascade_lab.widgets.targets_view import TargetsView
 
@@ -46,15 +47,9 @@ _MAP = LinearSegmentedColormap.from_list("map", ["#1b1b1b", "#f2f2f2"])
 
 
 def looks() -> dict[str, dict[str, object]]:
-    """Return colour and dash lengths in pixels (none: solid) of every kind of box, and of every level."""
+    """Return how JavaScript draws every kind of box, and the box of every level; see ``stroke_values``."""
     levels = {f"level {k}": stage_look(k) for k in range(5)}
-    return {
-        name: {
-            "color": look.colour,
-            "dash": [] if look.style == "solid" else [length * look.width for length in look.style[1]],
-        }
-        for name, look in (_LOOKS | levels).items()
-    }
+    return {name: stroke_values(look) for name, look in (_LOOKS | levels).items()}
 
 
 def anchor_look(view: TargetsView, anchor: int) -> LineLook:

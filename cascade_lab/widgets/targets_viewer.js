@@ -34,7 +34,7 @@ function decode(raw) {
 
 function corners(bytes) {
   const values = floats(bytes);
-  return Array.from({ length: values.length / 4 }, (_, i) => [...values.subarray(i * 4, i * 4 + 4)]);
+  return Array.from({ length: values.length / 4 }, (_, i) => cornersOf(values, i));
 }
 
 const one = (value) => value.toFixed(1);
@@ -118,11 +118,9 @@ function stepOf(view, level, step) {
 
 const paragraph = (text, name = "") => make("p", name ? { class: name } : {}, text);
 
-function table(head, rows, now = -1) {
-  return make("div", { class: "cl-scroll" }, make("table", {},
-    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, ...rows.map(([first, ...rest], index) => make("tr", index === now ? { class: "tv-now" } : {},
-      make("th", { scope: "row" }, ...[first].flat()), ...rest.map((text) => make("td", {}, text)))))));
+// A row is a list of texts; the head of row ``now`` and the rest of it are marked.
+function table(heads, rows, now = -1) {
+  return makeTable(heads, rows.map(([head, ...cells], index) => makeRow({ class: index === now && "tv-now" }, [head].flat(), cells)));
 }
 
 const legend = (view, names) => make("div", { class: "tv-legend", "aria-label": "Legend" },
