@@ -83,9 +83,11 @@ function headline(layer, group, [row, column]) {
 }
 
 function verdict(layer, group, pixel) {
-  const [now, before] = reach(layer, pixel, group), lost = pointsAt(layer, pixel, group).filter((p) => p.outside).length;
-  return `The farthest of the ${layer.grid.length} points is ${now.toFixed(1)} picture pixels away; at zero offsets it would ` +
-    `be ${before.toFixed(1)}. ${lost ? `${lost} of them ${lost === 1 ? "reads" : "read"} zero outside the map.` : "All of them lie on the map."}`;
+  const [now, before] = reach(layer, pixel, group);
+  const lost = pointsAt(layer, pixel, group).filter((point) => point.outside).length;
+  const read = `${lost} of them ${lost === 1 ? "reads" : "read"} zero outside the map.`;
+  return `The farthest of the ${layer.grid.length} points is ${now.toFixed(1)} picture pixels away; ` +
+    `at zero offsets it would be ${before.toFixed(1)}. ${lost ? read : "All of them lie on the map."}`;
 }
 
 // The stored field nearest to a pixel; fields are stored for a few pixels a level.
@@ -128,7 +130,8 @@ function drawPoints(context, points, chosen, colors, numbered) {
   }
   strokeTwice(context, colors.grid, 1);
   // large discs first, so that none is hidden; the chosen one on top
-  const order = points.map((_, k) => k).sort((a, b) => (a === chosen) - (b === chosen) || points[b].modulation - points[a].modulation);
+  const order = points.map((_, k) => k)
+    .sort((a, b) => (a === chosen) - (b === chosen) || points[b].modulation - points[a].modulation);
   const discs = order.map((k) => ({ ...points[k], k, radius: discRadius(points[k].modulation) }));
   for (const { k, at: [x, y], radius, outside } of discs) {
     context.beginPath();
@@ -160,12 +163,13 @@ function drawPoints(context, points, chosen, colors, numbered) {
 // that is freest of other discs and numbers.
 function numberSpots(discs) {
   const placed = [];
-  const room = ([x, y], others) => Math.min(...others.map(({ at, radius }) => Math.hypot(at[0] - x, at[1] - y) - radius));
+  const away = ([x, y], { at, radius }) => Math.hypot(at[0] - x, at[1] - y) - radius;
+  const room = (spot, others) => Math.min(...others.map((other) => away(spot, other)));
   discs.forEach((disc, number) => {
     const { k, at, radius, outside } = disc, later = discs.slice(number + 1);
     const inside = radius > 6 && !outside && room(at, later) > 4;
-    const around = Array.from({ length: 8 }, (_, side) => [Math.cos((side * Math.PI) / 4), Math.sin((side * Math.PI) / 4)])
-      .map(([dx, dy]) => [at[0] + (radius + 6) * dx, at[1] + (radius + 6) * dy]);
+    const around = Array.from({ length: 8 }, (_, side) => (side * Math.PI) / 4)
+      .map((angle) => [at[0] + (radius + 6) * Math.cos(angle), at[1] + (radius + 6) * Math.sin(angle)]);
     const others = [...discs.filter((other) => other !== disc), ...placed.map(({ spot }) => ({ at: spot, radius: 5 }))];
     const free = around.map((spot) => Math.min(room(spot, others), 6)); // from six pixels on, any side is as good
     placed.push({ k, inside, spot: inside ? at : around[free.indexOf(Math.max(...free))] });
@@ -215,7 +219,10 @@ function render({ model, el }) {
   const block = () => clamp(get("block"), 0, blocks().length - 1);
   const layer = () => blocks()[block()];
   const group = () => clamp(get("group"), 0, layer().groups - 1);
-  const pixel = () => ["y", "x"].map((name, axis) => clamp(Math.floor(get(name) / layer().stride + 0.5), 0, layer().size[axis] - 1));
+  const pixel = () => {
+    const { stride, size } = layer();
+    return ["y", "x"].map((name, axis) => clamp(Math.floor(get(name) / stride + 0.5), 0, size[axis] - 1));
+  };
   const shown = () => (get("show") === "receptive" && !view().fields.length ? "points" : get("show"));
   let scale = 1, spoken = "";
 
@@ -249,17 +256,23 @@ function render({ model, el }) {
   const pictures = pictureButtons(all, setPicture, () => schedule());
   const shows = make("div", { class: "sv-shows", role: "group", "aria-label": "View" }, ...SHOWS.map(([name, text]) =>
     make("button", { type: "button", "data-show": name, onclick: () => put({ show: name }) }, text)));
-  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const canvas = make("canvas", {
+    tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture",
+  });
   const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const legend = make("div", { class: "sv-legend" });
   const levelSelect = make("select", { "aria-label": "Level", onchange: () => setLevel(Number(levelSelect.value)) });
-  const blockSelect = make("select", { "aria-label": "Block", onchange: () => put({ block: Number(blockSelect.value) }) });
+  const blockSelect = make("select", {
+    "aria-label": "Block", onchange: () => put({ block: Number(blockSelect.value) }),
+  });
   const groupSlider = make("input", {
     type: "range", min: 0, step: 1, class: "sv-group", "aria-label": "Group",
     oninput: () => put({ group: Number(groupSlider.value) }),
   });
   const groupValue = make("output", {});
-  const pointSelect = make("select", { "aria-label": "Point to follow", onchange: () => put({ point: Number(pointSelect.value) }) });
+  const pointSelect = make("select", {
+    "aria-label": "Point to follow", onchange: () => put({ point: Number(pointSelect.value) }),
+  });
   const pointLabel = make("label", {}, "point ", pointSelect);
   const checkbox = (name, text) => {
     const input = make("input", { type: "checkbox", onchange: () => put({ [name]: input.checked }) });
@@ -280,22 +293,24 @@ function render({ model, el }) {
     make("figure", {}, one, make("figcaption", {}, when ? "after training" : "before training"))));
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const help = keyboardHelp(
-    [keycap("Tab"), " goes from control to control; on the picture ", keycap("←"), keycap("→"), keycap("↑"), keycap("↓"),
-      " choose a pixel, ", keycap("Page ↑"), keycap("Page ↓"), " the level"],
-    [keycap("V"), " next view, ", keycap("L"), " next level, ", keycap("B"), " next block, ", keycap("G"), " next group; with ",
-      keycap("Shift"), " the one before"],
+    [keycap("Tab"), " goes from control to control; on the picture ",
+      keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " choose a pixel, ", keycap("Page ↑"), keycap("Page ↓"), " the level"],
+    [keycap("V"), " next view, ", keycap("L"), " next level, ", keycap("B"), " next block, ", keycap("G"), " next group; ",
+      "with ", keycap("Shift"), " the one before"],
     [keycap("1"), " … ", keycap("9"), " follow a point, ", keycap("0"), " or ", keycap("Esc"), " none; ",
       keycap("O"), " boxes; in the view of the receptive field ", keycap("T"), " before or after training"]);
   const style = `--disc: ${colors.disc}; --chosen: ${colors.chosen}; --low: ${colors.low}; --high: ${colors.high}`;
-  const root = make("section", { class: "cascade-lab sampling-viewer", style, "aria-label": "Sampling viewer", onkeydown: keyListener(find) },
-    make("div", { class: "cl-head" }, pictures.row, make("span", { class: "cl-source" }, all.length > 1 ? "" : all[0].name)),
+  const source = make("span", { class: "cl-source" }, all.length > 1 ? "" : all[0].name);
+  const tools = make("div", { class: "cl-tools" },
+    make("label", {}, "level ", levelSelect), make("label", {}, "block ", blockSelect),
+    make("label", {}, "group ", groupSlider, groupValue), pointLabel, trainedLabel, boxesLabel);
+  const units = "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture";
+  const attributes = { class: "cascade-lab sampling-viewer", style, "aria-label": "Sampling viewer" };
+  const root = make("section", { ...attributes, onkeydown: keyListener(find) },
+    make("div", { class: "cl-head" }, pictures.row, source),
     make("div", { class: "cl-body" },
-      make("div", {}, shows, pictureBox, legend,
-        make("div", { class: "cl-tools" }, make("label", {}, "level ", levelSelect), make("label", {}, "block ", blockSelect),
-          make("label", {}, "group ", groupSlider, groupValue), pointLabel, trainedLabel, boxesLabel), help),
-      make("div", {}, title, table,
-        make("p", { class: "cl-hint" }, "(x, y); grid and moved by: in pixels of the map, reads at: in pixels of the picture"),
-        words, radii, pair, hint)), live);
+      make("div", {}, shows, pictureBox, legend, tools, help),
+      make("div", {}, title, table, make("p", { class: "cl-hint" }, units), words, radii, pair, hint)), live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
 
@@ -321,7 +336,8 @@ function render({ model, el }) {
       Escape: get("point") >= 0 ? () => put({ point: -1 }) : null,
     };
     const onPicture = {
-      ArrowLeft: () => step(0, -1), ArrowRight: () => step(0, 1), ArrowUp: () => step(-1, 0), ArrowDown: () => step(1, 0),
+      ArrowLeft: () => step(0, -1), ArrowRight: () => step(0, 1),
+      ArrowUp: () => step(-1, 0), ArrowDown: () => step(1, 0),
       PageUp: () => turnLevel(1), PageDown: () => turnLevel(-1),
     };
     return anywhere[name] ?? (event.target === canvas ? onPicture[name] : null);
@@ -333,7 +349,8 @@ function render({ model, el }) {
     paintCanvas();
     paintControls();
     paintPanel();
-    root.dataset.painted = [shown(), level(), block(), group(), pixel(), get("point"), get("trained"), get("show_boxes"), get("picture")].join(":");
+    const switches = ["point", "trained", "show_boxes", "picture"].map(get);
+    root.dataset.painted = [shown(), level(), block(), group(), pixel(), ...switches].join(":"); // for tests
   }
 
   function decodeTiles(one) {
@@ -364,7 +381,8 @@ function render({ model, el }) {
     }
     if (shown() === "points") {
       const points = pointsAt(one, pixel(), group()), [x, y] = centre(one, pixel());
-      const half = Math.max(...points.flatMap((p) => [p.start, p.at]).flatMap(([a, b]) => [Math.abs(a - x), Math.abs(b - y)]));
+      const far = ([a, b]) => Math.max(Math.abs(a - x), Math.abs(b - y));
+      const half = Math.max(...points.map(({ start, at }) => Math.max(far(start), far(at))));
       const crowded = half * scale < CROWDED;
       paintPoints(context, points, place, !crowded);
       if (crowded) paintLoupe(context, points, [x, y], half, place, fit);
@@ -380,7 +398,8 @@ function render({ model, el }) {
   // What surrounds the pixel, ``half`` picture pixels to every side, enlarged in the corner that is farthest from it.
   function paintLoupe(context, points, [x, y], half, place, { width, height }) {
     const side = Math.min(LOUPE, 0.45 * width), zoom = (side / 2 - DISC) / half, reach = side / 2 / zoom;
-    const [left, top] = [place([x, y])[0] < width / 2 ? width - side - 4 : 4, place([x, y])[1] < height / 2 ? height - side - 4 : 4];
+    const [across, down] = place([x, y]);
+    const left = across < width / 2 ? width - side - 4 : 4, top = down < height / 2 ? height - side - 4 : 4;
     const enlarged = ([a, b]) => [left + side / 2 + (a - x) * zoom, top + side / 2 + (b - y) * zoom];
     const [rows, columns] = view().size;
     context.save();
@@ -393,21 +412,22 @@ function render({ model, el }) {
     if (bitmap()) context.drawImage(bitmap(), ...enlarged([0, 0]), columns * zoom, rows * zoom);
     paintPoints(context, points, enlarged, true);
     context.restore();
-    strokeBoxes(context, [[left, top, left + side, top + side], [...place([x - reach, y - reach]), ...place([x + reach, y + reach])]],
-      { color: colors.chosen, dash: [5, 3] }, 1.5);
+    const from = [...place([x - reach, y - reach]), ...place([x + reach, y + reach])];
+    strokeBoxes(context, [[left, top, left + side, top + side], from], { color: colors.chosen, dash: [5, 3] }, 1.5);
     tag(context, `enlarged ${(zoom / scale).toFixed(1)} times`, left + 4, top + side - 22, colors.chosen);
   }
 
   // Picture and boxes, drawn once for every size and switch: a step from pixel to pixel leaves them alone.
   function ground(dense, area) {
-    const key = [get("picture"), canvas.width, canvas.height, dense, Boolean(bitmap()), get("show_boxes"), shown()].join();
+    const { width, height } = canvas;
+    const key = [get("picture"), width, height, dense, Boolean(bitmap()), get("show_boxes"), shown()].join();
     if (ground.key === key) return ground.canvas;
     ground.key = key;
     ground.canvas ??= document.createElement("canvas");
-    Object.assign(ground.canvas, { width: canvas.width, height: canvas.height }); // clears it
+    Object.assign(ground.canvas, { width, height }); // clears it
     const context = ground.canvas.getContext("2d", { alpha: false });
     context.fillStyle = "#3a3a3a";
-    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.fillRect(0, 0, width, height);
     context.scale(dense, dense);
     context.imageSmoothingQuality = "high";
     if (bitmap()) context.drawImage(bitmap(), ...area);
@@ -442,7 +462,8 @@ function render({ model, el }) {
 
   // The two fields side by side; drawn again only when another pixel has another field.
   function paintSmall(canvas, field) {
-    const ready = bitmap() && view().tiles instanceof ImageBitmap, about = `${get("picture")}:${view().fields.indexOf(field)}`;
+    const ready = bitmap() && view().tiles instanceof ImageBitmap;
+    const about = `${get("picture")}:${view().fields.indexOf(field)}`;
     if (canvas.dataset.about === about || !ready) return;
     canvas.dataset.about = about;
     const [rows, columns] = view().size, zoom = SMALL / Math.max(rows, columns);
@@ -463,7 +484,10 @@ function render({ model, el }) {
       button.setAttribute("aria-pressed", button.dataset.show === shown());
       button.disabled = button.dataset.show === "receptive" && !fields.length;
     });
-    fillOnce(levelSelect, levels.map((at) => [at, `${at} (stride ${blocks(at)[0].stride}), ${blocks(at)[0].size.join(" × ")}`]), level());
+    fillOnce(levelSelect, levels.map((at) => {
+      const [{ stride, size }] = blocks(at);
+      return [at, `${at} (stride ${stride}), ${size.join(" × ")}`];
+    }), level());
     fillOnce(blockSelect, blocks().map((block, number) => [number, `${block.block}`]), block());
     groupSlider.max = one.groups - 1;
     groupSlider.value = group();
@@ -492,12 +516,15 @@ function render({ model, el }) {
     if (legend.dataset.about === about) return;
     legend.dataset.about = about;
     const item = (mark, text) => make("span", {}, mark, text);
-    const mark = (symbol, color) => make("span", { class: "sv-mark", style: `color: ${color}`, "aria-hidden": "true" }, symbol);
+    const mark = (symbol, color) =>
+      make("span", { class: "sv-mark", style: `color: ${color}`, "aria-hidden": "true" }, symbol);
+    const end = point < 0 ? "to the mean of its points, weighted by modulation" : `as far as its point ${point + 1} has moved`;
     legend.replaceChildren(...{
       points: [item(mark("✚", colors.chosen), "output pixel"), item(mark("□", colors.grid), "zero offset"),
-        item(mark("●", colors.disc), "reads here, area = modulation"), item(mark("◌", "#fff"), "outside the map, reads zero")],
-      offsets: [item(mark("✚", colors.chosen), "output pixel"), item(mark("◤", colors.arrow), "from each output pixel (wide end) " +
-        (point < 0 ? "to the mean of its points, weighted by modulation" : `as far as its point ${point + 1} has moved`))],
+        item(mark("●", colors.disc), "reads here, area = modulation"),
+        item(mark("◌", "#fff"), "outside the map, reads zero")],
+      offsets: [item(mark("✚", colors.chosen), "output pixel"),
+        item(mark("◤", colors.arrow), `from each output pixel (wide end) ${end}`)],
       receptive: [item(make("span", { class: "sv-ramp" }), "gradient, square root"),
         item(swatch({ color: colors.now, dash: [] }), `90 % ${when[0]} training (shown)`),
         item(swatch({ color: colors.other, dash: [6, 4] }), `90 % ${when[1]} training`)],
@@ -518,26 +545,27 @@ function render({ model, el }) {
       small[when].parentElement.hidden = !field;
       if (field) paintSmall(small[when], field);
     });
-    radii.textContent = before && after
-      ? `90 % of the gradient lies within ${before.radius.toFixed(1)} picture pixels before training, and within ${after.radius.toFixed(1)} after.` : "";
+    radii.textContent = before && after ? `90 % of the gradient lies within ${before.radius.toFixed(1)} picture pixels ` +
+      `before training, and within ${after.radius.toFixed(1)} after.` : "";
     const [row, column] = pixel(), exact = quoted.every((field) => field.row === row && field.column === column);
-    hint.textContent = quoted.length && !exact
-      ? `Receptive fields are stored for some pixels only; these are of the nearest one, row ${quoted[0].row}, column ${quoted[0].column}.` : "";
+    hint.textContent = exact ? "" : "Receptive fields are stored for some pixels only; these are of the nearest one, " +
+      `row ${quoted[0].row}, column ${quoted[0].column}.`;
     const seen = shown() === "receptive" ? `Receptive field ${get("trained") ? "after" : "before"} training. ` : "";
-    canvas.setAttribute("aria-label", `${view().name}: ${seen}${title.textContent} ${words.textContent} ${radii.textContent} Arrow keys choose another pixel.`);
     const news = `${title.textContent} ${words.textContent}`;
+    canvas.setAttribute("aria-label", `${view().name}: ${seen}${news} ${radii.textContent} Arrow keys choose another pixel.`);
     if (news !== spoken) live.textContent = spoken = news;
   }
 
   function pointRow(k) {
-    const row = makeRow({ onclick: () => followPoint(k) }, [make("span", { class: "sv-number" }, `${k + 1}`)], ["", "", ""]);
+    const number = make("span", { class: "sv-number" }, `${k + 1}`);
+    const row = makeRow({ onclick: () => followPoint(k) }, [number], ["", "", ""]);
     row.append(make("td", { class: "sv-share" }, make("span", { class: "sv-bar" }), make("span", {})));
     return row;
   }
 
   function fillRow(row, one, point, k) {
-    const [gx, gy] = one.grid[k], cells = [`${gx}, ${gy}`, point.moved.map(signed).join(", "), point.at.map((value) => value.toFixed(1)).join(", ")];
-    cells.forEach((text, i) => { row.children[i + 1].textContent = text; });
+    const pairs = [one.grid[k], point.moved.map(signed), point.at.map((value) => value.toFixed(1))];
+    pairs.forEach((pair, i) => { row.children[i + 1].textContent = pair.join(", "); });
     const [bar, number] = row.lastChild.children;
     bar.style.setProperty("--share", point.modulation);
     number.textContent = two(point.modulation);

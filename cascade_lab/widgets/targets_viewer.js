@@ -12,13 +12,21 @@ const MOST_LABELS = 5; // fallen boxes labelled on the picture; the panel lists 
 function decode(raw) {
   const { anchors, reading } = raw;
   let first = 0;
-  const starts = anchors.grids.map(([rows, columns]) => { const at = first; first += rows * columns * anchors.shapes; return at; });
+  const starts = anchors.grids.map(([rows, columns]) => {
+    const at = first;
+    first += rows * columns * anchors.shapes;
+    return at;
+  });
   return {
     ...raw,
     targets: corners(raw.targets),
-    anchors: { ...anchors, starts, boxes: corners(anchors.boxes), iou: floats(anchors.iou), target: integers(anchors.target_index) },
+    anchors: {
+      ...anchors, starts, boxes: corners(anchors.boxes), iou: floats(anchors.iou),
+      target: integers(anchors.target_index),
+    },
     samples: raw.samples.map((one) => ({
-      ...one, boxes: corners(one.boxes), iou: floats(one.iou), isTarget: integers(one.is_target), entering: floats(one.entering_iou),
+      ...one, boxes: corners(one.boxes), iou: floats(one.iou), isTarget: integers(one.is_target),
+      entering: floats(one.entering_iou),
     })),
     reading: {
       ...reading, boxes: corners(reading.boxes), levels: integers(reading.levels), rows: floats(reading.rows),
@@ -41,11 +49,16 @@ const one = (value) => value.toFixed(1);
 const three = (value) => value.toFixed(3);
 const sides = ([x1, y1, x2, y2]) => [x2 - x1, y2 - y1];
 const size = (box) => sides(box)[0] * sides(box)[1];
-const percent = (ious, least) => (ious.length ? Math.round((100 * ious.filter((v) => v >= Math.fround(least)).length) / ious.length) : 0);
+
+function percent(ious, least) {
+  const enough = ious.filter((value) => value >= Math.fround(least)).length; // the IoUs are float32
+  return Math.round((100 * enough) / (ious.length || 1));
+}
 
 // The smallest box at a place, or, if ``chosen`` is among those there, the next larger one; else ``chosen``.
 function boxUnder(boxes, chosen, x, y) {
-  const under = [...boxes.keys()].filter((box) => { const [x1, y1, x2, y2] = boxes[box]; return x >= x1 && x <= x2 && y >= y1 && y <= y2; });
+  const holds = ([x1, y1, x2, y2]) => x >= x1 && x <= x2 && y >= y1 && y <= y2;
+  const under = [...boxes.keys()].filter((box) => holds(boxes[box]));
   under.sort((a, b) => size(boxes[a]) - size(boxes[b]));
   return under.length ? under[(under.indexOf(chosen) + 1) % under.length] : chosen;
 }
@@ -74,7 +87,9 @@ function anchorKind({ target, iou: ious, positive_iou }, anchor) {
 
 function verdict(view, anchor) {
   const kind = anchorKind(view.anchors, anchor), name = view.target_names[view.anchors.target[anchor]];
-  return { negative: "negative", unused: "neither", positive: `positive for ${name}`, rescued: `positive for ${name}, rescued` }[kind];
+  return {
+    negative: "negative", unused: "neither", positive: `positive for ${name}`, rescued: `positive for ${name}, rescued`,
+  }[kind];
 }
 
 function levelOf(view, box, zoom) {
@@ -85,7 +100,10 @@ function levelOf(view, box, zoom) {
 
 // Where one bin of a box takes its samples, in cells of the map; 0 is the middle of the first cell.
 function binSamples({ reading }, box, bin) {
-  const at = (values, most, place) => [...values.subarray((box * reading.bins + place) * most, (box * reading.bins + place + 1) * most)].filter(Number.isFinite);
+  const at = (values, most, place) => {
+    const first = (box * reading.bins + place) * most;
+    return [...values.subarray(first, first + most)].filter(Number.isFinite);
+  };
   const [down, across] = reading.most_samples;
   const [row, column] = rowColumn(bin, reading.bins);
   return { rows: at(reading.rows, down, row), columns: at(reading.columns, across, column) };
@@ -104,23 +122,34 @@ function mapWindow(view, box) {
   const { reading } = view, level = reading.levels[box], [rows, columns] = reading.maps[level].size;
   const [x1, y1, x2, y2] = reading.boxes[box].map((value) => value / reading.strides[level]);
   const left = clamp(Math.floor(x1) - MARGIN, 0, columns - 1), top = clamp(Math.floor(y1) - MARGIN, 0, rows - 1);
-  return { left, top, columns: Math.min(Math.ceil(x2) + MARGIN, columns) - left, rows: Math.min(Math.ceil(y2) + MARGIN, rows) - top, corners: [x1, y1, x2, y2], level };
+  return {
+    left, top, columns: Math.min(Math.ceil(x2) + MARGIN, columns) - left, rows: Math.min(Math.ceil(y2) + MARGIN, rows) - top,
+    corners: [x1, y1, x2, y2], level,
+  };
 }
 
 function stepOf(view, level, step) {
   const nms = view.suppression[level], best = nms.kept[step], before = nms.kept.slice(0, step);
-  const others = [...nms.by.keys()].filter((box) => box !== best && !before.includes(box) && !before.includes(nms.by[box]));
+  const decided = (box) => before.includes(box) || before.includes(nms.by[box]);
+  const others = [...nms.by.keys()].filter((box) => box !== best && !decided(box));
   const fallen = others.filter((box) => nms.by[box] === best), waiting = others.filter((box) => nms.by[box] !== best);
   return { nms, best, before, others, fallen, waiting };
 }
 
 // ---------------------------------------------------------------- small pieces of the panel and of the drawing
 
+// What the arrow keys do to a trait that counts along rows of the length ``down``.
+const arrows = (name, value, down = 1) => ({
+  ArrowLeft: { [name]: value - 1 }, ArrowRight: { [name]: value + 1 },
+  ArrowUp: { [name]: value - down }, ArrowDown: { [name]: value + down },
+});
+
 const paragraph = (text, name = "") => make("p", name ? { class: name } : {}, text);
 
 // A row is a list of texts; the head of row ``now`` and the rest of it are marked.
 function table(heads, rows, now = -1) {
-  return makeTable(heads, rows.map(([head, ...cells], index) => makeRow({ class: index === now && "tv-now" }, [head].flat(), cells)));
+  return makeTable(heads, rows.map(([head, ...cells], index) =>
+    makeRow({ class: index === now && "tv-now" }, [head].flat(), cells)));
 }
 
 const legend = (view, names) => make("div", { class: "tv-legend", "aria-label": "Legend" },
@@ -149,7 +178,7 @@ function gridLines(context, step, width, height) {
 function drawStill(view, name, context, width, height, draw) {
   const { width: w, height: h } = context.canvas;
   if (view.still?.name !== name || view.still.width !== w || view.still.height !== h) {
-    const layer = Object.assign(document.createElement("canvas"), { width: w, height: h }), onto = layer.getContext("2d");
+    const layer = make("canvas", { width: w, height: h }), onto = layer.getContext("2d");
     onto.setTransform(context.getTransform());
     draw(onto);
     view.still = { name, width: w, height: h, layer };
@@ -168,47 +197,52 @@ const ANCHORS = {
     const [row, column] = rowColumn(cell, view.anchors.grids[level][1]);
     return [["cell", "Cell", `row ${row}, column ${column}`]];
   },
-  keys: (view, { level, cell }) => {
-    const columns = view.anchors.grids[level][1];
-    return { ArrowLeft: { cell: cell - 1 }, ArrowRight: { cell: cell + 1 }, ArrowUp: { cell: cell - columns }, ArrowDown: { cell: cell + columns } };
-  },
+  keys: (view, { level, cell }) => arrows("cell", cell, view.anchors.grids[level][1]),
   pick: (view, { level }, x, y) => {
     const [rows, columns] = view.anchors.grids[level], stride = view.anchors.strides[level];
-    return { cell: clamp(Math.round(y / stride), 0, rows - 1) * columns + clamp(Math.round(x / stride), 0, columns - 1) };
+    const [row, column] = [clamp(Math.round(y / stride), 0, rows - 1), clamp(Math.round(x / stride), 0, columns - 1)];
+    return { cell: row * columns + column };
   },
   draw: ({ context, view, state: { level, cell }, scale, onScreen }) => {
     const stride = view.anchors.strides[level], [rows, columns] = view.anchors.grids[level];
     const at = (index) => rowColumn(index, columns).reverse().map((place) => place * stride * scale);
     dots(context, Array.from({ length: rows * columns }, (_, index) => at(index)), 1.5, "rgba(255, 255, 255, 0.75)");
-    const mine = cellAnchors(view.anchors, level, cell), end = view.anchors.starts[level] + rows * columns * view.anchors.shapes;
-    for (let anchor = view.anchors.starts[level]; anchor < end; anchor += 1) {
-      if (view.anchors.target[anchor] < 0 || mine.includes(anchor)) continue;
-      strokeBoxes(context, [onScreen(view.anchors.boxes[anchor])], view.looks[anchorKind(view.anchors, anchor)], 1.5, 0.45);
+    const { boxes, iou: ious, starts, shapes, target } = view.anchors, mine = cellAnchors(view.anchors, level, cell);
+    const place = (anchor) => onScreen(boxes[anchor]), look = (anchor) => view.looks[anchorKind(view.anchors, anchor)];
+    for (let anchor = starts[level]; anchor < starts[level] + rows * columns * shapes; anchor += 1) {
+      if (target[anchor] < 0 || mine.includes(anchor)) continue;
+      strokeBoxes(context, [place(anchor)], look(anchor), 1.5, 0.45);
     }
-    for (const anchor of mine) strokeBoxes(context, [onScreen(view.anchors.boxes[anchor])], view.looks[anchorKind(view.anchors, anchor)], 2.5);
+    for (const anchor of mine) strokeBoxes(context, [place(anchor)], look(anchor), 2.5);
     dots(context, [at(cell)], 5, "#000");
     dots(context, [at(cell)], 3.5, view.looks.now.color);
-    return mine.map((anchor) => [`IoU ${two(view.anchors.iou[anchor])}`, onScreen(view.anchors.boxes[anchor]), view.looks[anchorKind(view.anchors, anchor)]]);
+    return mine.map((anchor) => [`IoU ${two(ious[anchor])}`, place(anchor), look(anchor)]);
   },
   words: (view, { level, cell }) => {
     const [row, column] = rowColumn(cell, view.anchors.grids[level][1]), stride = view.anchors.strides[level];
-    return `Cell in row ${row}, column ${column} of level ${view.anchors.names[level]}. Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
+    return `Cell in row ${row}, column ${column} of level ${view.anchors.names[level]}. ` +
+      `Its anchors are centred on x ${column * stride}, y ${row * stride}.`;
   },
   lines: (view, { level, cell }) => cellAnchors(view.anchors, level, cell).map((anchor) => {
     const [w, h] = sides(view.anchors.boxes[anchor]);
-    return [anchorKind(view.anchors, anchor), `${one(w)} × ${one(h)}: best IoU ${two(view.anchors.iou[anchor])}, ${verdict(view, anchor)}`];
+    const text = `${one(w)} × ${one(h)}: best IoU ${two(view.anchors.iou[anchor])}, ${verdict(view, anchor)}`;
+    return [anchorKind(view.anchors, anchor), text];
   }),
   panel: (view, state) => {
-    const { positive_iou, negative_iou, grids, shapes, target } = view.anchors;
+    const { positive_iou, negative_iou, grids, shapes, target, names } = view.anchors;
     const counts = grids.map(([rows, columns], level) => {
       const from = view.anchors.starts[level], part = target.subarray(from, from + rows * columns * shapes);
-      return [part.length, part.filter((t) => t >= 0).length, part.filter((t) => t === -1).length, part.filter((t) => t === -2).length];
+      const count = (test) => part.filter(test).length;
+      return [part.length, count((t) => t >= 0), count((t) => t === -1), count((t) => t === -2)];
     });
     return [
       ...ANCHORS.lines(view, state).map(([kind, text]) => make("p", { class: "tv-line" }, swatch(view.looks[kind]), text)),
-      paragraph(`Positive from IoU ${positive_iou} up, negative below ${negative_iou}, between them neither: no loss looks at it. The best anchor of an object that none fits is rescued.`, "cl-hint"),
-      table(["level", "anchors", "positive", "negative", "neither"], counts.map((row, level) => [view.anchors.names[level], ...row.map(String)]), state.level),
-      legend(view, [["object", "object"], ["positive", "positive"], ["rescued", "rescued"], ["negative", "negative"], ["unused", "neither"]]),
+      paragraph(`Positive from IoU ${positive_iou} up, negative below ${negative_iou}, between them neither: no loss ` +
+        "looks at it. The best anchor of an object that none fits is rescued.", "cl-hint"),
+      table(["level", "anchors", "positive", "negative", "neither"],
+        counts.map((row, level) => [names[level], ...row.map(String)]), state.level),
+      legend(view, [["object", "object"], ["positive", "positive"], ["rescued", "rescued"], ["negative", "negative"],
+        ["unused", "neither"]]),
       paragraph("The faint boxes are the other positive anchors of this level.", "cl-hint"),
     ];
   },
@@ -218,49 +252,58 @@ const SAMPLES = {
   title: "Samples",
   choices: (view) => [["source", "Loss of", view.samples.map(({ name }) => name)]],
   sliders: (view, { source, sample }) => [["sample", "Box", `${sample + 1} of ${view.samples[source].boxes.length}`]],
-  keys: (view, { sample }) => ({ ArrowLeft: { sample: sample - 1 }, ArrowRight: { sample: sample + 1 }, ArrowUp: { sample: sample - 1 }, ArrowDown: { sample: sample + 1 } }),
+  keys: (view, { sample }) => arrows("sample", sample),
   pick: (view, { source, sample }, x, y) => ({ sample: boxUnder(view.samples[source].boxes, sample, x, y) }),
   switches: [["show_negatives", "Negatives"]],
   draw: ({ context, view, state: { source, sample, show_negatives }, width, height, onScreen }) => {
-    const { boxes, positives, iou: ious } = view.samples[source], look = (box) => view.looks[box < positives ? "positive" : "negative"];
+    const { boxes, positives, iou: ious } = view.samples[source], kind = sample < positives ? "positive" : "negative";
     drawStill(view, `loss ${source} ${show_negatives}`, context, width, height, (onto) => {
       if (show_negatives) strokeBoxes(onto, boxes.slice(positives).map(onScreen), view.looks.negative, 1.25, 0.35);
       strokeBoxes(onto, boxes.slice(0, positives).map(onScreen), view.looks.positive, 2.25);
     });
     if (!boxes.length) return [];
-    strokeBoxes(context, [onScreen(boxes[sample])], { ...look(sample), color: view.looks.now.color }, 3.5);
-    return [[`${sample < positives ? "positive" : "negative"}, IoU ${two(ious[sample])}`, onScreen(boxes[sample]), view.looks.now]];
+    strokeBoxes(context, [onScreen(boxes[sample])], { ...view.looks[kind], color: view.looks.now.color }, 3.5);
+    return [[`${kind}, IoU ${two(ious[sample])}`, onScreen(boxes[sample]), view.looks.now]];
   },
   words: (view, { source, sample }) => {
-    const { boxes, isTarget, positives, iou: ious } = view.samples[source], words = `Box ${sample + 1} of ${boxes.length}`;
+    const { boxes, isTarget, positives, positive_iou, iou: ious } = view.samples[source];
+    const words = `Box ${sample + 1} of ${boxes.length}`, value = two(ious[sample]);
     if (!boxes.length) return "No box.";
     if (isTarget[sample]) return `${words}: positive, an object's own box that was put among the proposals.`;
-    const rescued = ious[sample] < Math.fround(view.samples[source].positive_iou) ? ", rescued" : "";
-    return sample < positives ? `${words}: positive${rescued}, IoU ${two(ious[sample])} with its object.` : `${words}: negative, its best IoU is ${two(ious[sample])}.`;
+    if (sample >= positives) return `${words}: negative, its best IoU is ${value}.`;
+    const rescued = ious[sample] < Math.fround(positive_iou) ? ", rescued" : "";
+    return `${words}: positive${rescued}, IoU ${value} with its object.`;
   },
   panel: (view, { source }) => {
-    const now = view.samples[source];
-    const below = now.positive_iou === now.negative_iou ? "negative below it" : `negative below ${now.negative_iou}, neither between them`;
+    const losses = view.samples, now = losses[source], taken = ({ positives, boxes }) => [positives, boxes.length - positives];
+    const between = now.positive_iou === now.negative_iou ? "negative below it"
+      : `negative below ${now.negative_iou}, neither between them`;
     return [
-      paragraph(`In the loss of ${now.name}, a box is positive from IoU ${now.positive_iou} up, ${below}. The sampler takes ${now.rule}.`),
+      paragraph(`In the loss of ${now.name}, a box is positive from IoU ${now.positive_iou} up, ${between}. ` +
+        `The sampler takes ${now.rule}.`),
       make("h3", {}, "Boxes to choose from, and sampled"),
-      table(["", "positive", "negative", "neither", "sampled +", "sampled −"], view.samples.map((one) => [one.name, ...one.available.map(String), String(one.positives), String(one.boxes.length - one.positives)]), source),
+      table(["", "positive", "negative", "neither", "sampled +", "sampled −"],
+        losses.map((one) => [one.name, ...[...one.available, ...taken(one)].map(String)]), source),
       make("h3", {}, "How good are the boxes to choose from?"),
-      table(["share with", "IoU ≥ .5", "≥ .6", "≥ .7"], view.samples.map((one) => [one.name, ...[0.5, 0.6, 0.7].map((least) => `${percent(one.entering, least)} %`)]), source),
-      paragraph("Shares are of proposals alone; the counts above include the objects' own boxes, which are put among the proposals of every stage.", "cl-hint"),
-      legend(view, [["object", "object"], ["positive", "positive"], ["negative", "negative, drawn faint"], ["now", "chosen"]]),
+      table(["share with", "IoU ≥ .5", "≥ .6", "≥ .7"],
+        losses.map((one) => [one.name, ...[0.5, 0.6, 0.7].map((least) => `${percent(one.entering, least)} %`)]), source),
+      paragraph("Shares are of proposals alone; the counts above include the objects' own boxes, which are put among " +
+        "the proposals of every stage.", "cl-hint"),
+      legend(view, [["object", "object"], ["positive", "positive"], ["negative", "negative, drawn faint"],
+        ["now", "chosen"]]),
     ];
   },
 };
 
-const readingKeys = (view, { box }) => ({ ArrowLeft: { box: box - 1 }, ArrowRight: { box: box + 1 } });
 const boxSlider = (view, { box }) => ["box", "Box", view.reading.names[box] ?? "none"];
 
 const LEVELS = {
   title: "Pyramid level",
   choices: () => [],
   sliders: (view, state) => [boxSlider(view, state), ["zoom", "Enlarge the picture", `× ${two(state.zoom)}`]],
-  keys: (view, state) => ({ ...readingKeys(view, state), ArrowUp: { zoom: state.zoom * 2 ** 0.25 }, ArrowDown: { zoom: state.zoom / 2 ** 0.25 } }),
+  keys: (view, { box, zoom }) => ({
+    ...arrows("box", box), ArrowUp: { zoom: zoom * 2 ** ZOOMS.step }, ArrowDown: { zoom: zoom / 2 ** ZOOMS.step },
+  }),
   pick: (view, { box }, x, y) => ({ box: boxUnder(view.reading.boxes, box, x, y) }),
   draw: ({ context, view, state: { box, zoom }, scale, width, height, onScreen }) => {
     if (!view.reading.boxes.length) return [];
@@ -271,23 +314,33 @@ const LEVELS = {
   },
   formula: (view, { box, zoom }) => {
     const { reading } = view, { w, h, side, height, level } = levelOf(view, box, zoom);
+    const edge = reading.canonical_size, cell = reading.strides[level];
     return [
       `Side of ${reading.names[box]}: √(${one(w)} × ${one(h)}) = ${one(side)} pixels`,
-      `log2(${one(side)} / ${reading.canonical_size}) = ${two(height)}, rounded down ${Math.floor(height)}, kept within 0 … ${reading.strides.length - 1}`,
-      `Level of ${reading.names[box]}: ${view.anchors.names[level]}, where a cell is ${reading.strides[level]} pixels wide.`,
+      `log2(${one(side)} / ${edge}) = ${two(height)}, rounded down ${Math.floor(height)}, ` +
+        `kept within 0 … ${reading.strides.length - 1}`,
+      `Level of ${reading.names[box]}: ${view.anchors.names[level]}, where a cell is ${cell} pixels wide.`,
     ];
   },
   words: (view, state) => (view.reading.boxes.length ? LEVELS.formula(view, state)[2] : "No box."),
   panel: (view, state) => {
     if (!view.reading.boxes.length) return [];
-    const { reading } = view, { level, w, h } = levelOf(view, state.box, state.zoom), edge = reading.canonical_size, top = reading.strides.length - 1;
+    const { reading, anchors } = view, { level, w, h } = levelOf(view, state.box, state.zoom);
+    const edge = reading.canonical_size, top = reading.strides.length - 1, cell = reading.strides[level];
     const levels = reading.boxes.map((_, box) => levelOf(view, box, state.zoom).level);
-    const range = (k) => (k === 0 ? `under ${2 * edge}` : k === top ? `${edge * 2 ** k} or more` : `${edge * 2 ** k} to ${edge * 2 ** (k + 1)}`);
+    const range = (k) => {
+      if (k === 0) return `under ${2 * edge}`;
+      return k === top ? `${edge * 2 ** k} or more` : `${edge * 2 ** k} to ${edge * 2 ** (k + 1)}`;
+    };
+    const name = (k) => [swatch(view.looks[`level ${k % 5}`]), ` ${anchors.names[k]}`];
     return [
-      ...LEVELS.formula(view, state).slice(0, 2).map((text) => paragraph(text, "tv-formula")), // the headline says the third
-      paragraph(`On its level the box covers ${one(w / reading.strides[level])} × ${one(h / reading.strides[level])} cells.`),
-      table(["level", "side of the box in pixels", "boxes here"], reading.strides.map((_, k) => [[swatch(view.looks[`level ${k % 5}`]), ` ${view.anchors.names[k]}`], range(k), String(levels.filter((l) => l === k).length)]), level),
-      paragraph("The thin lines are the cells of that level. Enlarge the picture: the box grows in pixels, and the level changes so that it always covers a similar number of cells.", "cl-hint"),
+      // the headline says the third line
+      ...LEVELS.formula(view, state).slice(0, 2).map((text) => paragraph(text, "tv-formula")),
+      paragraph(`On its level the box covers ${one(w / cell)} × ${one(h / cell)} cells.`),
+      table(["level", "side of the box in pixels", "boxes here"],
+        reading.strides.map((_, k) => [name(k), range(k), String(levels.filter((one) => one === k).length)]), level),
+      paragraph("The thin lines are the cells of that level. Enlarge the picture: the box grows in pixels, and the " +
+        "level changes so that it always covers a similar number of cells.", "cl-hint"),
     ];
   },
 };
@@ -299,17 +352,19 @@ const BINS = {
     const [row, column] = rowColumn(state.bin, view.reading.bins);
     return [boxSlider(view, state), ["bin", "Bin", `row ${row}, column ${column}`]];
   },
-  keys: (view, { bin }) => ({ ArrowLeft: { bin: bin - 1 }, ArrowRight: { bin: bin + 1 }, ArrowUp: { bin: bin - view.reading.bins }, ArrowDown: { bin: bin + view.reading.bins } }),
+  keys: (view, { bin }) => arrows("bin", bin, view.reading.bins),
   region: (view, { box }) => { const { rows, columns } = mapWindow(view, box); return [rows, columns]; },
   pick: (view, { box }, x, y) => {
     if (!view.reading.boxes.length) return {};
     const { left, top, corners: [x1, y1, x2, y2] } = mapWindow(view, box), { bins } = view.reading;
-    const column = Math.floor(((x + left - x1) / (x2 - x1)) * bins), row = Math.floor(((y + top - y1) / (y2 - y1)) * bins);
+    const column = Math.floor(((x + left - x1) / (x2 - x1)) * bins);
+    const row = Math.floor(((y + top - y1) / (y2 - y1)) * bins);
     return column >= 0 && column < bins && row >= 0 && row < bins ? { bin: row * bins + column } : {};
   },
   draw: ({ context, view, state: { box, bin }, scale }) => {
     if (!view.reading.boxes.length) return [];
-    const { left, top, rows, columns, corners: [x1, y1, x2, y2], level } = mapWindow(view, box), { bins, maps } = view.reading;
+    const { left, top, rows, columns, corners: [x1, y1, x2, y2], level } = mapWindow(view, box);
+    const { bins, maps } = view.reading;
     const map = maps[level], low = Math.min(...map.values), high = Math.max(...map.values);
     for (let r = 0; r < rows; r += 1) {
       for (let c = 0; c < columns; c += 1) {
@@ -318,14 +373,18 @@ const BINS = {
         context.fillRect(c * scale, r * scale, scale - 1, scale - 1);
       }
     }
-    const x = (value) => (value - left) * scale, y = (value) => (value - top) * scale, w = (x2 - x1) / bins, h = (y2 - y1) / bins;
+    const x = (value) => (value - left) * scale, y = (value) => (value - top) * scale;
+    const w = (x2 - x1) / bins, h = (y2 - y1) / bins;
     const cellAt = (number) => {
       const [row, column] = rowColumn(number, bins);
       return [x(x1 + column * w), y(y1 + row * h), x(x1 + (column + 1) * w), y(y1 + (row + 1) * h)];
     };
     const every = Array.from({ length: bins * bins }, (_, number) => number);
     strokeBoxes(context, every.map(cellAt), { color: view.looks.now.color, dash: [] }, 1);
-    const points = (number) => { const at = binSamples(view, box, number); return at.rows.flatMap((r) => at.columns.map((c) => [x(c + 0.5), y(r + 0.5)])); };
+    const points = (number) => {
+      const at = binSamples(view, box, number);
+      return at.rows.flatMap((r) => at.columns.map((c) => [x(c + 0.5), y(r + 0.5)]));
+    };
     dots(context, every.flatMap(points), 2.5, "#000");
     dots(context, every.flatMap(points), 1.6, view.looks.rescued.color);
     strokeBoxes(context, [cellAt(bin)], view.looks.bin, 2.5);
@@ -348,8 +407,9 @@ const BINS = {
   },
   words: (view, { box, bin }) => {
     if (!view.reading.boxes.length) return "No box.";
-    const { reading } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading, [row, column] = rowColumn(bin, bins);
-    return `Bin in row ${row}, column ${column} of ${reading.names[box]}, on level ${view.anchors.names[reading.levels[box]]}: ` +
+    const { reading, anchors } = view, { rows, columns } = binSamples(view, box, bin), { bins } = reading;
+    const [row, column] = rowColumn(bin, bins);
+    return `Bin in row ${row}, column ${column} of ${reading.names[box]}, on level ${anchors.names[reading.levels[box]]}: ` +
       `${rows.length} × ${columns.length} samples, mean ${three(reading.pooled[box * bins * bins + bin])}.`;
   },
   panel: (view, { box, bin }) => {
@@ -357,9 +417,13 @@ const BINS = {
     const { reading } = view, { rows, columns } = binSamples(view, box, bin), map = reading.maps[reading.levels[box]];
     const found = rows.flatMap((r) => columns.map((c) => [r, c, bilinear(map, r, c)]));
     return [
-      table(["sample", "row", "column", "value"], found.map(([r, c, value], i) => [String(i + 1), two(r), two(c), three(value)])),
-      paragraph(`Mean of the ${found.length}: ${three(mean(found.map(([, , value]) => value)))}. The head reads ${reading.bins} × ${reading.bins} such means.`, "cl-headline"),
-      paragraph("The grey squares are cells of the feature map, the mean over its channels: dark is low, light is high. The dots are samples; each mixes the middles of the four nearest cells, to which the lines of the chosen bin lead. No corner is rounded.", "cl-hint"),
+      table(["sample", "row", "column", "value"],
+        found.map(([r, c, value], i) => [String(i + 1), two(r), two(c), three(value)])),
+      paragraph(`Mean of the ${found.length}: ${three(mean(found.map(([, , value]) => value)))}. ` +
+        `The head reads ${reading.bins} × ${reading.bins} such means.`, "cl-headline"),
+      paragraph("The grey squares are cells of the feature map, the mean over its channels: dark is low, light is high. " +
+        "The dots are samples; each mixes the middles of the four nearest cells, to which the lines of the chosen bin " +
+        "lead. No corner is rounded.", "cl-hint"),
       legend(view, [["now", "bins of the box"], ["bin", "chosen bin and its samples"]]),
     ];
   },
@@ -367,18 +431,20 @@ const BINS = {
 
 const NMS = {
   title: "NMS",
-  choices: (view) => [["level", "Level", view.anchors.names.map((name, k) => `${name}: ${view.suppression[k].boxes.length} boxes`)]],
+  choices: ({ anchors, suppression }) =>
+    [["level", "Level", anchors.names.map((name, k) => `${name}: ${suppression[k].boxes.length} boxes`)]],
   sliders: (view, { level, step }) => [["step", "Step", `${step + 1} of ${view.suppression[level].kept.length}`]],
-  keys: (view, { step }) => ({ ArrowLeft: { step: step - 1 }, ArrowRight: { step: step + 1 }, ArrowUp: { step: step - 1 }, ArrowDown: { step: step + 1 } }),
+  keys: (view, { step }) => arrows("step", step),
   draw: ({ context, view, state: { level, step }, onScreen }) => {
     if (!view.suppression[level].kept.length) return [];
-    const { nms, best, before, fallen, waiting } = stepOf(view, level, step), place = (list) => list.map((box) => onScreen(nms.boxes[box]));
+    const { nms, best, before, fallen, waiting } = stepOf(view, level, step);
+    const place = (list) => list.map((box) => onScreen(nms.boxes[box]));
+    const label = (box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, ...place([box]), view.looks.fallen];
     strokeBoxes(context, place(waiting), view.looks.waiting, 1, 0.55);
     strokeBoxes(context, place(before), view.looks.kept, 1.75, 0.8);
     strokeBoxes(context, place(fallen), view.looks.fallen, 2);
     strokeBoxes(context, place([best]), view.looks.now, 3);
-    return [[`box ${best + 1} stays`, onScreen(nms.boxes[best]), view.looks.now],
-      ...fallen.slice(0, MOST_LABELS).map((box) => [`IoU ${two(iou(nms.boxes[best], nms.boxes[box]))}`, onScreen(nms.boxes[box]), view.looks.fallen])];
+    return [[`box ${best + 1} stays`, ...place([best]), view.looks.now], ...fallen.slice(0, MOST_LABELS).map(label)];
   },
   words: (view, { level, step }) => {
     if (!view.suppression[level].kept.length) return `There are no boxes on level ${view.anchors.names[level]}.`;
@@ -388,15 +454,17 @@ const NMS = {
   },
   panel: (view, { level, step }) => {
     if (!view.suppression[level].kept.length) return [];
-    const { nms, best, fallen, waiting } = stepOf(view, level, step), row = (box) => [three(nms.scores[box]), two(iou(nms.boxes[best], nms.boxes[box]))];
-    const near = waiting.map((box) => [box, iou(nms.boxes[best], nms.boxes[box])]).sort((a, b) => b[1] - a[1]).slice(0, NEAR_MISSES).map(([box]) => box);
+    const { nms, best, fallen, waiting } = stepOf(view, level, step), overlap = (box) => iou(nms.boxes[best], nms.boxes[box]);
+    const row = (box, end) => [`box ${box + 1}`, three(nms.scores[box]), two(overlap(box)), end];
+    const near = [...waiting].sort((a, b) => overlap(b) - overlap(a)).slice(0, NEAR_MISSES);
     return [
       table(["", "score", "IoU", "what becomes of it"], [
         [`box ${best + 1}`, three(nms.scores[best]), "", "stays"],
-        ...fallen.map((box) => [`box ${box + 1}`, ...row(box), "falls"]),
-        ...near.map((box) => [`box ${box + 1}`, ...row(box), "waits"])], 0),
-      paragraph(`Of the waiting boxes the ${near.length} that overlap box ${best + 1} most are listed. The level's ${nms.boxes.length} best boxes take part.`, "cl-hint"),
-      legend(view, [["now", "stays in this step"], ["fallen", "falls to it"], ["kept", "stayed before"], ["waiting", "waits"], ["object", "object"]]),
+        ...fallen.map((box) => row(box, "falls")), ...near.map((box) => row(box, "waits"))], 0),
+      paragraph(`Of the waiting boxes the ${near.length} that overlap box ${best + 1} most are listed. ` +
+        `The level's ${nms.boxes.length} best boxes take part.`, "cl-hint"),
+      legend(view, [["now", "stays in this step"], ["fallen", "falls to it"], ["kept", "stayed before"],
+        ["waiting", "waits"], ["object", "object"]]),
     ];
   },
 };
@@ -428,8 +496,8 @@ function render({ model, el }) {
 
   // Another level: the cell at the same place of the picture.
   function changeLevel(value) {
-    const { picture, level, cell } = read(), { strides, grids } = views[picture].anchors, ratio = strides[level] / strides[value];
-    const [row, column] = rowColumn(cell, grids[level][1]).map((place) => Math.round(place * ratio)), [rows, columns] = grids[value];
+    const { picture, level, cell } = read(), { strides, grids } = views[picture].anchors, [rows, columns] = grids[value];
+    const [row, column] = rowColumn(cell, grids[level][1]).map((place) => Math.round((place * strides[level]) / strides[value]));
     change({ level: value, cell: clamp(row, 0, rows - 1) * columns + clamp(column, 0, columns - 1), step: 0 });
   }
 
@@ -439,8 +507,11 @@ function render({ model, el }) {
     const input = make("input", { type: "radio", name: group, value: name, onchange: () => put({ tab: name }) });
     return [input, make("label", { class: "tv-tab" }, input, title)];
   });
-  const tabs = make("div", { class: "tv-tabs", role: "radiogroup", "aria-label": "What to look at" }, ...radios.map(([, label]) => label));
-  const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
+  const tabs = make("div", { class: "tv-tabs", role: "radiogroup", "aria-label": "What to look at" },
+    ...radios.map(([, label]) => label));
+  const canvas = make("canvas", {
+    tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture",
+  });
   const pictureBox = make("div", { class: "cl-picture" }, canvas);
   const controls = make("div", { class: "tv-controls" });
   const headline = make("p", { class: "cl-headline" });
@@ -448,11 +519,16 @@ function render({ model, el }) {
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const help = keyboardHelp(
     [keycap("Tab"), " goes from control to control; ", keycap("←"), keycap("→"), " on the tabs choose what to look at"],
-    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), " on the picture: the next cell, box, bin or step; on a slider its value"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"),
+      " on the picture: the next cell, box, bin or step; on a slider its value"],
     [keycap("Home"), keycap("End"), " on a slider: first and last"]);
-  const root = make("section", { class: "cascade-lab targets-viewer", "aria-label": "Targets viewer", onkeydown: keyListener(find) },
-    make("div", { class: "cl-head" }, pictures.row, make("span", { class: "cl-source" }, views.length > 1 ? "" : views[0].name)),
-    make("div", { class: "cl-body" }, make("div", {}, tabs, pictureBox, controls, help), make("div", {}, headline, panel)), live);
+  const source = make("span", { class: "cl-source" }, views.length > 1 ? "" : views[0].name);
+  const attributes = { class: "cascade-lab targets-viewer", "aria-label": "Targets viewer", onkeydown: keyListener(find) };
+  const root = make("section", attributes,
+    make("div", { class: "cl-head" }, pictures.row, source),
+    make("div", { class: "cl-body" },
+      make("div", {}, tabs, pictureBox, controls, help),
+      make("div", {}, headline, panel)), live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, pictureBox, paint);
 
@@ -463,7 +539,9 @@ function render({ model, el }) {
     const row = (label, ...inputs) => make("label", { class: "tv-control" }, make("span", {}, label), ...inputs);
     controls.replaceChildren(...tab.choices(view).map(([name, label, options]) => {
       const pick = (value) => (name === "level" ? changeLevel(value) : change({ [name]: value }));
-      const select = make("select", { "data-trait": name, "aria-label": label, onchange: () => pick(Number(select.value)) });
+      const select = make("select", {
+        "data-trait": name, "aria-label": label, onchange: () => pick(Number(select.value)),
+      });
       fillOptions(select, options.map((text, value) => [value, text]), state[name]);
       return row(label, select);
     }), ...tab.sliders(view, state).map(([name, label]) => {
@@ -509,7 +587,8 @@ function render({ model, el }) {
   }
 
   function paintCanvas(view, tab, state) {
-    const region = view.reading.boxes.length ? tab.region?.(view, state) : undefined, bitmap = pictures.bitmaps[state.picture];
+    const region = view.reading.boxes.length ? tab.region?.(view, state) : undefined;
+    const bitmap = pictures.bitmaps[state.picture];
     const fit = fitCanvas(canvas, pictureBox, region ?? view.size), { context, width, height } = fit;
     scale = fit.scale;
     context.fillStyle = "#101010";
