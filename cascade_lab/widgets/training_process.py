@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import signal
@@ -15,10 +16,16 @@ from typing import Literal
 import cascade_lab
 from cascade_lab.engine.logger import read_metrics
 from cascade_lab.errors import InputError
+from cascade_lab.train import INTERRUPTED
 
 State = Literal["training", "pausing", "paused", "stopping", "stopped", "finished", "failed"]
 ENDED = ("stopped", "finished", "failed")
-SECONDS = 0.2  # between two looks
+STOPPED = (
+    INTERRUPTED,
+    -signal.SIGTERM,
+)  # exit codes; the second where the signal came before the training began
+SECONDS = 0.2  # between two looks at the processes
+LAST_LOOKS = 30  # seconds that the last checkpoints may take, once the training has ended
 
 
 class Training:
@@ -54,14 +61,14 @@ class Training:
 
     @property
     def state(self) -> State:
-        """Return what the training is doing now."""
+        """Return what the training is doing now; asked after its end, also say so to the one who looks."""
         code = self._training.poll()
         if code is None:
             doing: dict[str, State] = {"train": "training", "pause": "pausing", "stop": "stopping"}
             return doing[self._wish]
         if code == 0:
             return self._end("finished")
-        if code == 2 or (code > 0 and code != 130):
+        if code not in STOPPED:
             return self._end("failed")
         return "paused" if self._wish == "pause" else self._end("stopped")
 
@@ -79,38 +86,38 @@ class Training:
     def pause(self) -> None:
         """Finish the step, save and end; ``go_on`` continues."""
         if self.state == "training":
-            self._wish = "pause"
+            self._wish = "pause"  # first: another thread may ask for the state as soon as the process ends
             self._training.send_signal(signal.SIGTERM)
 
     def go_on(self) -> None:
         """Continue a paused training where it stopped."""
         if self.state == "paused":
-            self._wish = "train"
             resume = ["--resume"] if (self.run / "recipe.json").is_file() else []  # paused before it began
             self._training = self._start(self.log, "cascade_lab.train", [*self.arguments, *resume])
+            self._wish = "train"  # last: until then the process that has ended is a paused one
 
     def stop(self) -> None:
         """Finish the step, save and end for good; the command still continues it with --resume."""
-        if self.state in ("training", "pausing"):
-            if self.state == "training":
-                self._training.send_signal(signal.SIGTERM)
+        before = self.state
+        if before not in ENDED:
             self._wish = "stop"
-        elif self.state == "paused":
-            self._wish = "stop"
-            self._end("stopped")
+        if before == "training":
+            self._training.send_signal(signal.SIGTERM)
 
-    def wait(self, seconds: float) -> State:
+    async def wait(self, seconds: float) -> State:
         """Wait until the training has ended and its checkpoints are looked at; print how it ended.
 
-        After ``seconds`` it is stopped, which saves. Interrupting the wait does not interrupt the training.
+        After ``seconds`` it is stopped, which saves. While a cell awaits this, the kernel has time for the
+        buttons of the viewer. To interrupt the waiting does not interrupt the training.
         """
         until = time.monotonic() + seconds
         while self.state not in ENDED and time.monotonic() < until:
-            time.sleep(SECONDS)
+            await asyncio.sleep(SECONDS)
         late = self.state not in ENDED
         self.stop()
-        while (self.state not in ENDED or self.looking) and time.monotonic() < until + 30:
-            time.sleep(SECONDS)
+        until += LAST_LOOKS
+        while (self.state not in ENDED or self.looking) and time.monotonic() < until:
+            await asyncio.sleep(SECONDS)
         steps = [row["step"] for row in read_metrics(self.run)]
         why = f" because {seconds:g} s were over" if late else ""
         said = {"failed": self.message, "stopped": f"It continues with: {self.message}"}.get(self.state, "")
@@ -132,16 +139,16 @@ class Training:
             )
 
     def _end(self, state: State) -> State:
-        """Tell the one who looks that no more checkpoints will come."""
+        """Tell the process that looks that no more checkpoints will come; return ``state``."""
         if self._looking.stdin and not self._looking.stdin.closed:
             self._looking.stdin.close()
         return state
 
     def _leave(self) -> None:
         """End both processes when Python ends; the training saves first."""
-        for process in (self._training, self._looking):
-            if process.poll() is None:
-                process.terminate()
+        self.stop()
+        if self.looking:
+            self._looking.terminate()
 
 
 def _output(arguments: Sequence[str]) -> Path:

@@ -15,21 +15,24 @@ import torch
 from cascade_lab.datasets.catalog import load_dataset
 from cascade_lab.engine.logger import read_metrics
 from cascade_lab.errors import InputError
-from cascade_lab.recipes import from_dict
+from cascade_lab.recipes import Recipe, from_dict
 from cascade_lab.viz.curves import running_mean
 from cascade_lab.viz.palette import BLUE, INK, LineLook, stage_look
-from cascade_lab.widgets.moments import Moment, read_moments
+from cascade_lab.widgets.moments import Moment, StageScores, read_moments
 from cascade_lab.widgets.stored_trace import encode_picture
 
-PARTS = ("total", "proposals", "classification", "boxes", "masks", "learning rate", "gradient norm")
+LOSSES = ("total", "proposals", "classification", "boxes", "masks")
+PARTS = (*LOSSES, "learning rate", "gradient norm")
+_SOLID, _DASHED = LineLook(colour=INK, style="solid"), LineLook(colour=BLUE, style=(0, (4, 1.6)))
 _STAGE_PARTS = {"loss_cls": "classification", "loss_bbox": "boxes", "loss_mask": "masks"}
-_OTHERS = {
-    "loss": ("total", "total"),
-    "loss_rpn_cls": ("proposals", "objectness"),
-    "loss_rpn_bbox": ("proposals", "boxes"),
-    "lr": ("learning rate", "learning rate"),
-    "gradient_norm": ("gradient norm", "gradient norm"),
+_OTHERS = {  # name in the log -> part, name and look of the line
+    "loss": ("total", "total", _SOLID),
+    "loss_rpn_cls": ("proposals", "objectness", _SOLID),
+    "loss_rpn_bbox": ("proposals", "boxes", _DASHED),
+    "lr": ("learning rate", "learning rate", _SOLID),
+    "gradient_norm": ("gradient norm", "gradient norm", _SOLID),
 }
+NO_MOMENTS = "no checkpoint was looked at yet"
 MOST_POINTS = 2000  # of a line; a longer log is thinned out
 
 
@@ -49,7 +52,8 @@ class Line:
             return self.values
         known = np.isfinite(self.values)
         smooth = np.full(len(self.values), np.nan)
-        smooth[known] = running_mean(self.values[known]) if known.any() else []
+        if known.any():
+            smooth[known] = running_mean(self.values[known])
         return smooth
 
 
@@ -65,7 +69,10 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """All that the training viewer shows. ``total`` are the steps of the whole run, 0 where unknown."""
+    """All that the training viewer shows.
+
+    ``total`` counts the steps of the whole run; ``seconds`` have passed until the last that is logged.
+    """
 
     total: int
     classes: tuple[str, ...]
@@ -74,14 +81,6 @@ class Story:
     seconds: float = 0.0
     moments: tuple[Moment, ...] = ()
     pictures: tuple[Shown, ...] = ()
-
-    def loss_at(self, name: str, part: str, step: int) -> float:
-        """Return the running mean of a line at the last logged step up to ``step``; NaN before the first."""
-        for line in self.lines:
-            if (line.part, line.name) == (part, name):
-                at = int(np.searchsorted(self.steps, step, side="right")) - 1
-                return float(line.smooth[at]) if at >= 0 else float("nan")
-        return float("nan")
 
 
 def read_story(run: str | Path, pictures: Sequence[Shown] | None = None) -> Story:
@@ -117,45 +116,46 @@ def read_story(run: str | Path, pictures: Sequence[Shown] | None = None) -> Stor
     )
 
 
+def shown_scores(moment: Moment) -> tuple[StageScores, ...]:
+    """Return the scores that are shown of a moment: each stage alone, and last all of them together."""
+    *some, all_together = moment.scores
+    return (*(scores for scores in some if "~" not in scores.mode), all_together)
+
+
+def mode_name(mode: str) -> str:
+    """Return what is written beside a line: "stage 2", or "stages 1~3" for all three together."""
+    return f"stages {mode}" if "~" in mode else f"stage {mode}"
+
+
 def moment_table(story: Story) -> str:
-    """Return a table with a line for each checkpoint: the AP of every stage and of all together."""
+    """Return a table with a line for each checkpoint: box AP of every stage, then box and mask AP of all."""
     if not story.moments:
-        return "no checkpoint was looked at yet"
-    modes = [
-        one for one in story.moments[0].scores if "~" not in one.mode or one is story.moments[0].scores[-1]
-    ]
-    names = [f"stage {one.mode}" if "~" not in one.mode else one.mode for one in modes]
-    lines = [f"{'step':>6}" + "".join(f"{name:>10}" for name in names) + f"{'masks':>10}"]
+        return NO_MOMENTS
+    names = [mode_name(scores.mode) for scores in shown_scores(story.moments[0])]
+    lines = [f"{'step':>6}" + "".join(f"{name:>12}" for name in (*names, "masks"))]
     for moment in story.moments:
-        by_mode = {one.mode: one for one in moment.scores}
-        values = [by_mode[one.mode].ap for one in modes] + [moment.scores[-1].mask_ap]
-        lines.append(f"{moment.step:6d}" + "".join(f"{'-' if v is None else f'{v:.1f}':>10}" for v in values))
+        values = [scores.ap for scores in shown_scores(moment)] + [moment.scores[-1].mask_ap]
+        lines.append(f"{moment.step:6d}" + "".join(f"{'-' if v is None else f'{v:.1f}':>12}" for v in values))
     return "\n".join(lines)
 
 
 def _lines(rows: Sequence[dict[str, Any]]) -> list[Line]:
-    names = sorted({name for row in rows for name in row})
     lines = []
-    for name in names:
-        values = np.array([row.get(name) if row.get(name) is not None else np.nan for row in rows], float)
-        stage = re.fullmatch(r"s(\d+)\.(\w+)", name)
+    for logged in sorted({name for row in rows for name in row}):
+        values = np.array([np.nan if row.get(logged) is None else row[logged] for row in rows], float)
+        stage = re.fullmatch(r"s(\d+)\.(\w+)", logged)
         if stage and stage[2] in _STAGE_PARTS:
             k = int(stage[1])
-            lines.append(
-                Line(part=_STAGE_PARTS[stage[2]], name=f"stage {k + 1}", look=stage_look(k), values=values)
-            )
-        elif name in _OTHERS:
-            part, words = _OTHERS[name]
-            look = (
-                LineLook(colour=BLUE, style=(0, (4, 1.6)))
-                if words == "boxes"
-                else LineLook(colour=INK, style="solid")
-            )
-            lines.append(Line(part=part, name=words, look=look, values=values))
+            part, name, look = _STAGE_PARTS[stage[2]], mode_name(str(k + 1)), stage_look(k)
+        elif logged in _OTHERS:
+            part, name, look = _OTHERS[logged]
+        else:
+            continue
+        lines.append(Line(part=part, name=name, look=look, values=values))
     return lines
 
 
-def _pictures(recipe: Any, classes: Sequence[str], count: int) -> list[Shown]:
+def _pictures(recipe: Recipe, classes: Sequence[str], count: int) -> list[Shown]:
     if not count:
         return []
     dataset = load_dataset(recipe.data, recipe.data.val_split, training=False, classes=tuple(classes))
@@ -163,8 +163,13 @@ def _pictures(recipe: Any, classes: Sequence[str], count: int) -> list[Shown]:
     for index in range(count):
         picture, truth = dataset[index]
         boxes = truth.objects().boxes.to(torch.float32).numpy()
-        size = (int(picture.shape[1]), int(picture.shape[2]))
+        height, width = picture.shape[1:]
         shown.append(
-            Shown(name=f"picture {index + 1}", size=size, picture=encode_picture(picture), targets=boxes)
+            Shown(
+                name=f"picture {index + 1}",
+                size=(height, width),
+                picture=encode_picture(picture),
+                targets=boxes,
+            )
         )
     return shown

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from cascade_lab.viz.palette import LineLook, class_colour, mode_look
+from cascade_lab.viz.palette import INK, LineLook, class_colour, mode_look
 from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, within
 from cascade_lab.widgets.moments import Moment
 from cascade_lab.widgets.training_process import ENDED, Training
-from cascade_lab.widgets.training_story import PARTS, Line, Shown, Story, read_story
+from cascade_lab.widgets.training_story import PARTS, Line, Shown, Story, mode_name, read_story, shown_scores
 
 METRICS = ("AP", "AP50", "AP75", "mask AP")
 SECONDS = 0.5  # between two looks into the run folder
@@ -24,14 +24,21 @@ SECONDS = 0.5  # between two looks into the run folder
 class TrainingViewer(CanvasWidget):
     """Show a training that is under way, or a run that is there already.
 
-    Of a training, a thread reads the folder twice a second and sets the traits; cells can run meanwhile. The
-    thread ends with the training. Every trait below follows the reader and can be set.
+    Of a training, a thread reads the folder twice a second and sets the traits, and the page follows while
+    cells run too. The thread ends with the training.
+
+    The buttons of the page send a message, which the kernel hears when it comes to it. From ipykernel 7.4 on
+    it handles what a page says where it last spoke to that page, here where cells run: so a press waits for
+    the end of a cell that computes, and only a cell that awaits something lets it in between. Versions 7.0 to
+    7.3 hear it at once, in the thread (the subshell) that JupyterLab asks for; older ones when all cells have
+    ended. What is pressed meanwhile is not lost.
+
+    Every trait below follows the reader and can be set.
 
     Attributes:
         part: which losses, one of ``PARTS``; log_scale: of their axis; metric: which AP, one of ``METRICS``.
         moment: which checkpoint, counted from 0; -1 is the newest, also of those to come.
         picture: which validation picture; threshold: least score of a box that is drawn.
-        wish: "pause", "go on" or "stop" as the buttons say it; carried out at once, then "" again.
         state: what the training does, as ``Training.state``; "recorded" of a run without one.
 
     Raises:
@@ -39,12 +46,10 @@ class TrainingViewer(CanvasWidget):
     """
 
     _esm, _css = assets("training_viewer")
-    _about = traitlets.Dict().tag(sync=True)
-    _lines = traitlets.List().tag(sync=True)
+    _log = traitlets.Dict().tag(sync=True)
     _moments = traitlets.List().tag(sync=True)
     _pictures = traitlets.List().tag(sync=True)
     state = traitlets.Unicode("recorded").tag(sync=True)
-    wish = traitlets.Enum(("", "pause", "go on", "stop"), "").tag(sync=True)
     part = traitlets.Enum(PARTS, "boxes").tag(sync=True)
     log_scale = traitlets.Bool(False).tag(sync=True)
     metric = traitlets.Enum(METRICS, "AP").tag(sync=True)
@@ -61,21 +66,15 @@ class TrainingViewer(CanvasWidget):
             self.refresh()
         else:
             self.state = self.training.state
+            self.on_msg(self._carry_out)
             threading.Thread(target=self._watch, args=(self.training,), daemon=True).start()
 
     def refresh(self) -> None:
         """Read the run folder again and show what it holds now."""
         before = self.story
         self.story = story = read_story(self.run, before and before.pictures)
-        if before is None or len(before.steps) != len(story.steps):
-            self._lines = [_line_payload(line) for line in story.lines]
-            self._about = {
-                "total": story.total,
-                "classes": list(story.classes),
-                "colors": [class_colour(label) for label in range(len(story.classes))],
-                "steps": float_bytes(story.steps),
-                "left": _seconds_left(story),
-            }
+        if before is None or not np.array_equal(before.steps, story.steps):
+            self._log = _log_payload(story)
         if before is None or len(before.pictures) != len(story.pictures):
             self._pictures = [_picture_payload(shown) for shown in story.pictures]
         if before is None or len(before.moments) != len(story.moments):
@@ -91,14 +90,12 @@ class TrainingViewer(CanvasWidget):
                 return
             time.sleep(SECONDS)
 
-    @traitlets.observe("wish")
-    def _carry_out(self, change: Any) -> None:
-        if change["new"] and self.training is not None:
-            {"pause": self.training.pause, "go on": self.training.go_on, "stop": self.training.stop}[
-                change["new"]
-            ]()
+    def _carry_out(self, _: Any, content: dict[str, str], buffers: Any) -> None:
+        """Do what a button of the page asks for."""
+        if self.training is not None:
+            act = {"pause": self.training.pause, "go on": self.training.go_on, "stop": self.training.stop}
+            act[content["wish"]]()
             self.state = self.training.state
-        self.wish = ""
 
     @traitlets.validate("moment")
     def _check_moment(self, proposal: Any) -> int:
@@ -111,6 +108,17 @@ class TrainingViewer(CanvasWidget):
     @traitlets.validate("threshold")
     def _check_threshold(self, proposal: Any) -> float:
         return within("threshold", proposal["value"], 0.0, 1.0)
+
+
+def _log_payload(story: Story) -> dict[str, Any]:
+    return {
+        "total": story.total,
+        "left": _seconds_left(story),
+        "classes": list(story.classes),
+        "colors": [class_colour(label) for label in range(len(story.classes))],
+        "steps": float_bytes(story.steps),
+        "lines": [_line_payload(line) for line in story.lines],
+    }
 
 
 def _seconds_left(story: Story) -> float:
@@ -132,29 +140,24 @@ def _line_payload(line: Line) -> dict[str, Any]:
 
 
 def _moment_payload(moment: Moment) -> dict[str, Any]:
-    full = moment.scores[-1].mode
-    return {
-        "step": moment.step,
-        "measured": moment.measured,
-        "scores": [
-            {
-                "mode": one.mode,
-                "name": f"stage {one.mode}" if "~" not in one.mode else f"stages {one.mode}",
-                **_style(mode_look(one.mode, full)),
-                "values": [one.ap, one.ap50, one.ap75, one.mask_ap],
-            }
-            for one in moment.scores
-            if "~" not in one.mode or one.mode == full
-        ],
-        "found": [
-            {
-                "boxes": float_bytes(np.array(found.boxes, np.float32).reshape(-1, 4)),
-                "labels": found.labels,
-                "scores": found.scores,
-            }
-            for found in moment.found
-        ],
-    }
+    scores = [
+        {
+            "mode": one.mode,
+            "name": mode_name(one.mode),
+            **_style(mode_look(one.mode, full=moment.scores[-1].mode)),
+            "values": [one.ap, one.ap50, one.ap75, one.mask_ap],  # in the order of METRICS
+        }
+        for one in shown_scores(moment)
+    ]
+    found = [
+        {
+            "boxes": float_bytes(np.array(one.boxes, np.float32).reshape(-1, 4)),
+            "labels": one.labels,
+            "scores": one.scores,
+        }
+        for one in moment.found
+    ]
+    return {"step": moment.step, "measured": moment.measured, "scores": scores, "found": found}
 
 
 def _picture_payload(shown: Shown) -> dict[str, Any]:
@@ -167,5 +170,10 @@ def _picture_payload(shown: Shown) -> dict[str, Any]:
 
 
 def _style(look: LineLook) -> dict[str, Any]:
+    """Return colour, dashes and width of a line in CSS pixels; no colour stands for that of the text."""
     dash: Sequence[float] = () if look.style == "solid" else look.style[1]
-    return {"color": look.colour, "dash": [length * look.width for length in dash], "width": look.width}
+    return {
+        "color": None if look.colour == INK else look.colour,
+        "dash": [length * look.width for length in dash],
+        "width": look.width,
+    }

@@ -6,13 +6,16 @@ To keep the screenshots: CASCADE_LAB_SCREENSHOTS=DIR pytest -m browser tests/bro
 from __future__ import annotations
 
 import json
+import re
+from itertools import takewhile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 
-from cascade_lab.widgets.moments import FILE, main, read_moments
+from cascade_lab.widgets.moments import FILE, main, read_moments, saved_steps
 from cascade_lab.widgets.training_story import read_story
 from cascade_lab.widgets.training_viewer import TrainingViewer
 from tests.browser.pages import ASK_KERNEL, FOCUSED, contrast, pixels, rest, screenshot, step_times
@@ -51,7 +54,8 @@ def shown_step(page) -> str:
 
 
 def test_table_says_what_the_run_folder_says(open_page, run):
-    page, story = open_page(viewer_of(run, moment=1)), read_story(run)
+    page = open_page(viewer_of(run, moment=1))
+    losses = {(line.part, line.name): line.smooth for line in read_story(run).lines}
     moment = read_moments(run)[1]
     shown = table(page)
     assert list(shown) == ["1", "2", "3", "1~3"]
@@ -65,8 +69,9 @@ def test_table_says_what_the_run_folder_says(open_page, run):
             assert (cls, box, mask) == ("", "", "")
             continue
         name = f"stage {one.mode}"
-        assert float(cls) == pytest.approx(story.loss_at(name, "classification", moment.step), abs=0.0051)
-        assert float(box) == pytest.approx(story.loss_at(name, "boxes", moment.step), abs=0.0051)
+        place = moment.step - 1  # every step is in this log
+        assert float(cls) == pytest.approx(losses["classification", name][place], abs=0.0051)
+        assert float(box) == pytest.approx(losses["boxes", name][place], abs=0.0051)
         assert mask == "–", "this log has no mask losses"
 
 
@@ -213,6 +218,8 @@ def test_themes_are_legible(open_page, run, tmp_path, scheme):
 def test_narrow_window_needs_no_sideways_scrolling(open_page, run, tmp_path):
     page = open_page(viewer_of(run), viewport={"width": 420, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    hidden = "table => table.scrollWidth - table.clientWidth"
+    assert page.locator(".tv-left .cl-scroll").evaluate(hidden) == 0, "a column is out of sight"
     screenshot(page, "training_narrow", tmp_path)
 
 
@@ -224,16 +231,79 @@ def test_the_checkpoints_follow_the_hand(open_page, run):
     assert np.median(times) < 100
 
 
+def headline(page) -> str:
+    rest(page)
+    return page.locator(".training-viewer .tv-head strong").first.inner_text()
+
+
+def wait_for(page, words: str) -> int:
+    """Wait until the headline matches ``words``; return the step that it names, 0 before the first."""
+    said = "words => document.querySelector('.training-viewer .tv-head strong').innerText.match(words)"
+    page.wait_for_function(said, arg=words)
+    step = re.search(r"step (\d+)", headline(page))
+    return int(step[1]) if step else 0
+
+
+RUN_BESIDE = """code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    window.beside = kernel.requestExecute({ code, store_history: false }); }"""
+STILL_RUNS = (
+    "() => Promise.race([window.beside.done.then(() => false), new Promise((d) => setTimeout(d, 50, true))])"
+)
+
+
+@pytest.mark.slow
+def test_pause_go_on_and_stop_while_it_trains(open_notebook, lab_notebooks: Path, tmp_path):
+    """The cells of the notebook up to the viewer, and then what a reader may do while it trains."""
+    notebook = nbformat.read(lab_notebooks / "09_train_it.ipynb", as_version=4)
+    before = list(takewhile(lambda cell: "TrainingViewer(" not in cell.source, notebook.cells))
+    notebook.cells = notebook.cells[: len(before) + 1]
+    nbformat.write(notebook, lab_notebooks / "09_first_cells.ipynb")
+    page = open_notebook("09_first_cells.ipynb", ".training-viewer", seconds=180)
+    page.set_default_timeout(240_000)  # a crowded machine may train slowly
+    run = Path(page.evaluate(ASK_KERNEL, "print(training.run, end='')"))
+    first = wait_for(page, r"^training · step \d+ of 125 · \d+ \w+ left$")
+
+    go_on = tmp_path / "go_on"
+    until = f"while not Path({str(go_on)!r}).exists():"
+    page.evaluate(RUN_BESIDE, f"{until} pass")
+    wait_for(page, rf"^training · step (?!{first} )")
+    assert page.evaluate(STILL_RUNS), "the viewer moves while a cell computes"
+    go_on.touch()
+    page.wait_for_function("() => window.beside.done.then(() => true)")
+    go_on.unlink()
+
+    page.evaluate(RUN_BESIDE, f"import asyncio\n{until} await asyncio.sleep(0.1)")
+    page.get_by_role("button", name="Pause and save").click()
+    paused = wait_for(page, "^paused; all is saved")
+    assert page.evaluate(STILL_RUNS), "a cell that awaits lets the buttons in between"
+    go_on.touch()
+    saved = saved_steps(run)[-1]
+    assert saved - paused in (0, 1) and saved < 125, "every second step is in the log"
+    screenshot(page, "training_live_light", tmp_path)
+
+    page.keyboard.press("Enter")  # the button has kept the focus; JupyterLab would like this key for itself
+    wait_for(page, rf"^training · step (?!{paused} )")
+    page.get_by_role("button", name="Stop and save").click()
+    stopped = wait_for(page, "^stopped; all is saved")
+    assert stopped > saved and saved_steps(run)[-1] - stopped in (0, 1)
+    assert page.evaluate(ASK_KERNEL, "print(training.state, end='')") == "stopped"
+    page.evaluate("jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    assert contrast(page, ".tv-head strong") >= 4.5
+    screenshot(page, "training_live_dark", tmp_path)
+
+
 @pytest.mark.slow
 def test_notebook_in_jupyterlab(open_notebook, tmp_path):
-    """Run All keeps the kernel busy, so the viewer is asked when all cells have ended."""
+    """All cells have run when the fixture returns: the live viewer has seen the end, the last one replays."""
     page = open_notebook("09_train_it.ipynb", ".training-viewer", seconds=180)
-    ended = "print(training.state in ('finished', 'stopped'), end='')"
-    for _ in range(60):  # what is asked of the kernel waits until all cells have run
-        if page.evaluate(ASK_KERNEL, ended) == "True":
-            break
-        page.wait_for_timeout(1000)
-    assert page.evaluate(ASK_KERNEL, ended) == "True"
-    said = page.locator(".training-viewer .tv-head strong").first.text_content()
-    assert "step 125 of 125" in said or "stopped" in said, said
+    assert re.match(r"(finished|stopped; all is saved) · step \d+ of 125", headline(page)), headline(page)
+    replay = page.locator(".training-viewer").last
+    assert replay.locator(".tv-head strong").inner_text().startswith("a recorded run · step")
+    assert replay.locator(".tv-controls button").count() == 0
+    newest = replay.locator(".cl-status strong").inner_text()
+    assert re.fullmatch(r"step \d+", newest) and replay.locator("tbody tr").count() == 4
+    replay.locator(".cl-slider").press("Home")
+    rest(page)
+    assert replay.locator(".cl-status strong").inner_text() == "step 25" != newest
     screenshot(page, "training_jupyterlab", tmp_path)

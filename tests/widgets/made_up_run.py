@@ -48,6 +48,7 @@ def write_run(folder: Path, pictures: int = 6) -> Path:
 
 
 def noisy(value: torch.Tensor, share: float, random: torch.Generator) -> torch.Tensor:
+    """Return a weight with noise of ``share`` of its own spread; biases and norms as they are."""
     if not share or value.ndim < 2:
         return value
     return value + share * value.std() * torch.randn(value.shape, generator=random)

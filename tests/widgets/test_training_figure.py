@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from cascade_lab.widgets.moments import FILE, StageScores
 from cascade_lab.widgets.training_figure import draw_picture_through_time, draw_training
-from cascade_lab.widgets.training_story import read_story
+from cascade_lab.widgets.training_story import NO_MOMENTS, read_story
 from tests.widgets import made_up_run
 from tests.widgets.test_training_story import moment_line
 
@@ -54,6 +54,8 @@ def test_a_story_without_checkpoints_can_be_drawn(story):
     figure = draw_training(replace(story, moments=()))
     FigureCanvasAgg(figure).draw()
     assert not figure.axes[-1].lines
+    strip = draw_picture_through_time(replace(story, moments=(), pictures=()))
+    assert [text.get_text() for text in strip.texts] == [NO_MOMENTS]
 
 
 def test_one_picture_at_several_steps(story):

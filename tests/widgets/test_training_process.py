@@ -1,6 +1,8 @@
 """A training in another process: its states, and that a pause costs no bit."""
 
+import asyncio
 import runpy
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,9 @@ from cascade_lab.widgets.moments import read_moments
 from cascade_lab.widgets.training_process import Training
 
 stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "reliability" / "stand_in.py")))
+
+
+AT_EXIT = []  # what would be called when Python ends
 
 
 class Process:
@@ -36,6 +41,9 @@ class Process:
     def send_signal(self, number):
         self.signals.append(int(number))
 
+    def terminate(self):
+        self.signals.append(int(signal.SIGTERM))
+
     def close(self):
         self.closed = True
 
@@ -44,7 +52,8 @@ class Process:
 def processes(monkeypatch):
     Process.started = []
     monkeypatch.setattr(training_process.subprocess, "Popen", Process)
-    monkeypatch.setattr(training_process.atexit, "register", lambda call: None)
+    monkeypatch.setattr(training_process.atexit, "register", AT_EXIT.append)
+    AT_EXIT.clear()
     return Process.started
 
 
@@ -60,7 +69,10 @@ def test_starts_the_command_and_one_that_looks(processes, tmp_path):
     assert training.state == "training" and training.looking and not looking.closed
 
 
-@pytest.mark.parametrize("code, state", [(0, "finished"), (2, "failed"), (1, "failed"), (130, "stopped")])
+@pytest.mark.parametrize(
+    "code, state",
+    [(0, "finished"), (2, "failed"), (1, "failed"), (-signal.SIGKILL, "failed"), (130, "stopped")],
+)
 def test_how_it_ended(processes, tmp_path, code, state):
     training = Training(["pico", f"--output={tmp_path / 'run'}"])
     processes[0].code = code
@@ -86,6 +98,21 @@ def test_pause_and_go_on(processes, tmp_path):
     assert training.state == "finished"
 
 
+def test_a_thread_that_asks_while_it_goes_on_does_not_take_it_for_stopped(processes, tmp_path, monkeypatch):
+    training = Training(["pico", "--output", str(tmp_path)])
+    training.pause()
+    processes[0].code = 130
+    seen = []
+
+    def start(*_, **__):
+        seen.append(training.state)
+        return Process([])
+
+    monkeypatch.setattr(training_process.subprocess, "Popen", start)
+    training.go_on()
+    assert seen == ["paused"] and training.state == "training" and not processes[1].closed
+
+
 def test_paused_before_it_began_starts_anew(processes, tmp_path):
     training = Training(["pico", "--output", str(tmp_path)])
     training.pause()
@@ -109,6 +136,16 @@ def test_stop_while_it_pauses_and_after(processes, tmp_path):
     assert other.state == "stopped" and processes[3].closed
 
 
+@pytest.mark.parametrize("pausing", [False, True])
+def test_when_python_ends_both_processes_are_asked_to_end_once(processes, tmp_path, pausing):
+    training = Training(["pico", "--output", str(tmp_path)])
+    if pausing:
+        training.pause()
+    (leave,) = AT_EXIT
+    leave()
+    assert [process.signals for process in processes] == [[15], [15]], "a second signal would kill"
+
+
 def test_message_is_the_last_line_of_the_log(processes, tmp_path):
     training = Training(["pico", "--output", str(tmp_path)])
     assert training.message == ""
@@ -130,6 +167,24 @@ def until(condition, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+def test_the_loop_has_time_for_others_while_it_waits(processes, tmp_path, capsys):
+    """A kernel runs a cell that awaits and the buttons of the viewer on one loop."""
+    training = Training(["pico", "--output", str(tmp_path)])
+
+    async def press():
+        training.pause()
+        processes[0].code = 130
+        assert training.state == "paused"
+        training.stop()
+        processes[1].code = 0
+
+    async def both():
+        return await asyncio.gather(training.wait(60), press())
+
+    assert asyncio.run(both())[0] == "stopped"
+    assert capsys.readouterr().out.startswith("stopped, 0 steps in the log.")
+
+
 @pytest.mark.slow
 def test_paused_and_continued_ends_with_the_same_bits(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -146,7 +201,7 @@ def test_paused_and_continued_ends_with_the_same_bits(tmp_path, capsys, monkeypa
     assert int(saved[5:13]) == read_metrics(training.run)[-1]["step"] < 40
     training.go_on()
     capsys.readouterr()
-    assert training.wait(120) == "finished"
+    assert asyncio.run(training.wait(120)) == "finished"
     assert "finished, 40 steps in the log" in capsys.readouterr().out
     assert stand_in.bits(tmp_path / "cut") == stand_in.bits(tmp_path / "whole")
     assert [moment.step for moment in read_moments(training.run)][-1] == 40 and not training.looking
@@ -158,7 +213,7 @@ def test_the_time_limit_stops_and_saves(tmp_path, capsys, monkeypatch):
     arguments = stand_in.small_recipe(tmp_path / "shapes", steps=5000)
     training = Training([*arguments, "--output", str(tmp_path / "run")], pictures=1, measure=2)
     until(lambda: len(read_metrics(training.run)) >= 2)
-    assert training.wait(0.5) == "stopped"
+    assert asyncio.run(training.wait(0.5)) == "stopped"
     printed = capsys.readouterr().out
     assert "stopped because 0.5 s were over" in printed and "--resume" in printed
     newest = checkpoint.load_newest(training.run / "checkpoints")
@@ -168,5 +223,5 @@ def test_the_time_limit_stops_and_saves(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_mistake_in_the_arguments_is_told(tmp_path, capsys):
     training = Training(["pico", "--data.root", str(tmp_path / "nothing"), "--output", str(tmp_path / "run")])
-    assert training.wait(60) == "failed"
+    assert asyncio.run(training.wait(60)) == "failed"
     assert "train: " in capsys.readouterr().out and not (tmp_path / "run" / "recipe.json").exists()
