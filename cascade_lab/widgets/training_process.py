@@ -120,8 +120,10 @@ class Training:
             await asyncio.sleep(SECONDS)
         steps = [row["step"] for row in read_metrics(self.run)]
         why = f" because {seconds:g} s were over" if late else ""
-        said = {"failed": self.message, "stopped": f"It continues with: {self.message}"}.get(self.state, "")
-        print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {said}")
+        more = {"failed": self.message, "stopped": "The same command with --resume goes on."}.get(
+            self.state, ""
+        )
+        print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {more}".rstrip())
         return self.state
 
     def _start(
