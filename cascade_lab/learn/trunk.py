@@ -11,6 +11,7 @@ from cascade_lab.weights.write import write_safetensors
 def write_trunk(path: str | Path) -> Path:
     """Write backbone, pyramid and RPN of the course's model to a file that ``--weights`` takes; return it."""
     run, path = course_run(), Path(path)
-    state = run.detector.state_dict().items()
-    write_safetensors(path, {n: v for n, v in state if not n.startswith("cascade.")}, run.classes)
+    state = run.detector.state_dict()
+    trunk = {name: tensor for name, tensor in state.items() if not name.startswith("cascade.")}
+    write_safetensors(path, trunk, run.classes)
     return path

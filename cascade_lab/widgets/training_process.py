@@ -20,12 +20,10 @@ from cascade_lab.train import INTERRUPTED
 
 State = Literal["training", "pausing", "paused", "stopping", "stopped", "finished", "failed"]
 ENDED = ("stopped", "finished", "failed")
-STOPPED = (
-    INTERRUPTED,
-    -signal.SIGTERM,
-)  # exit codes; the second where the signal came before the training began
 SECONDS = 0.2  # between two looks at the processes
 LAST_LOOKS = 30  # seconds that the last checkpoints may take, once the training has ended
+# Exit codes of a training that was asked to end; the second where the signal came before it had begun.
+STOPPED = (INTERRUPTED, -signal.SIGTERM)
 
 
 class Training:
@@ -61,7 +59,7 @@ class Training:
 
     @property
     def state(self) -> State:
-        """Return what the training is doing now; asked after its end, also say so to the one who looks."""
+        """Return what the training is doing now; after its end, also let the process that looks end."""
         code = self._training.poll()
         if code is None:
             doing: dict[str, State] = {"train": "training", "pause": "pausing", "stop": "stopping"}
@@ -120,10 +118,9 @@ class Training:
             await asyncio.sleep(SECONDS)
         steps = [row["step"] for row in read_metrics(self.run)]
         why = f" because {seconds:g} s were over" if late else ""
-        more = {"failed": self.message, "stopped": "The same command with --resume goes on."}.get(
-            self.state, ""
-        )
-        print(f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log. {more}".rstrip())
+        more = {"failed": self.message, "stopped": "The same command with --resume goes on."}
+        said = f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log."
+        print(said, more.get(self.state, ""))
         return self.state
 
     def _start(

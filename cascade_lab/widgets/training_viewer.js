@@ -422,6 +422,7 @@ function render({ model, el }) {
     table.replaceChildren(make("table", {}, make("thead", {}, ...heads.map((cells) => make("tr", {}, ...cells))), make("tbody", {}, ...rows)));
   }
 
+  receive();
   receivePictures();
   schedule();
   return () => {

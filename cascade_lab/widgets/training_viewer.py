@@ -27,11 +27,12 @@ class TrainingViewer(CanvasWidget):
     Of a training, a thread reads the folder twice a second and sets the traits, and the page follows while
     cells run too. The thread ends with the training.
 
-    The buttons of the page send a message, which the kernel hears when it comes to it. From ipykernel 7.4 on
-    it handles what a page says where it last spoke to that page, here where cells run: so a press waits for
-    the end of a cell that computes, and only a cell that awaits something lets it in between. Versions 7.0 to
-    7.3 hear it at once, in the thread (the subshell) that JupyterLab asks for; older ones when all cells have
-    ended. What is pressed meanwhile is not lost.
+    When the kernel hears the buttons depends on ipykernel. JupyterLab sends what a page says to a thread of
+    its own in the kernel, a subshell. Versions 7.0 to 7.3 act there, so at once. Version 7.4 prefers the
+    thread that last spoke to the page, and takes this one for the one of the cells: a press waits until the
+    running cell ends or awaits something. Versions below 7 have no subshells: it waits for all cells. The
+    buttons send messages since those are never held back; a change of a trait is, after another one during
+    an ``await``, whose end ipykernel 7.4.0 does not report to the page.
 
     Every trait below follows the reader and can be set.
 

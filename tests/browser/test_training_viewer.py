@@ -26,6 +26,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # pycocotools
 ]
 
+# Run code in the kernel without waiting for it; ask whether it still runs.
+RUN_BESIDE = """code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    window.beside = kernel.requestExecute({ code, store_history: false }); }"""
+STILL_RUNS = (
+    "() => Promise.race([window.beside.done.then(() => false), new Promise((d) => setTimeout(d, 50, true))])"
+)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
@@ -51,6 +58,11 @@ def table(page) -> dict[str, list[str]]:
 def shown_step(page) -> str:
     rest(page)
     return page.locator(".cl-status strong").first.inner_text()
+
+
+def headline(page) -> str:
+    rest(page)
+    return page.locator(".training-viewer .tv-head strong").first.text_content()
 
 
 def test_table_says_what_the_run_folder_says(open_page, run):
@@ -173,6 +185,43 @@ def test_a_page_offers_no_buttons_that_nobody_hears(open_page, run):
     assert "step 30 of 30" in page.locator(".tv-head").inner_text()
 
 
+class LiveViewer(TrainingViewer):
+    """A page that believes to have a kernel: it notes what it sends, and the test sets what comes back."""
+
+    def fragment(self) -> str:
+        heard = "window.model = model; model.send = (content) => (window.sent ??= []).push(content.wish);"
+        call = "render({ model, el: document"
+        return super().fragment().replace(call, f"{heard}\n{call}")
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_buttons_ask_once_and_keep_the_focus(open_page, run, tmp_path, width):
+    viewer = LiveViewer(run)
+    viewer.state = "training"
+    page = open_page(viewer, viewport={"width": width, "height": 900})
+    pause, stop = (page.locator(".tv-controls button").nth(k) for k in (0, 1))
+    pause.focus()
+    page.keyboard.press("Enter")
+    assert headline(page).startswith("asked to pause · step 30 of 30")
+    assert page.locator("[aria-live]").inner_text() == "asked to pause"
+    page.evaluate("model.set('state', 'pausing')")
+    assert headline(page).startswith("finishing the step, then pausing")
+    assert [button.get_attribute("aria-disabled") for button in (pause, stop)] == ["true", "false"]
+    page.keyboard.press("Enter")
+    assert page.evaluate("sent") == ["pause"], "while it pauses there is nothing to pause"
+    page.evaluate("model.set('state', 'paused')")
+    rest(page)
+    assert pause.inner_text() == "Go on"
+    screenshot(page, f"training_buttons_{width}", tmp_path)
+    page.keyboard.press("Enter")
+    stop.click()
+    assert page.evaluate("sent") == ["pause", "go on", "stop"]
+    page.evaluate("model.set('state', 'finished')")
+    rest(page)
+    assert [button.get_attribute("aria-disabled") for button in (pause, stop)] == ["true", "true"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_before_the_first_checkpoint(open_page, run, tmp_path):
     (tmp_path / "recipe.json").write_text((run / "recipe.json").read_text())
     page = open_page(viewer_of(tmp_path))
@@ -231,24 +280,12 @@ def test_the_checkpoints_follow_the_hand(open_page, run):
     assert np.median(times) < 100
 
 
-def headline(page) -> str:
-    rest(page)
-    return page.locator(".training-viewer .tv-head strong").first.inner_text()
-
-
 def wait_for(page, words: str) -> int:
     """Wait until the headline matches ``words``; return the step that it names, 0 before the first."""
-    said = "words => document.querySelector('.training-viewer .tv-head strong').innerText.match(words)"
+    said = "words => document.querySelector('.training-viewer .tv-head strong').textContent.match(words)"
     page.wait_for_function(said, arg=words)
     step = re.search(r"step (\d+)", headline(page))
     return int(step[1]) if step else 0
-
-
-RUN_BESIDE = """code => { const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-    window.beside = kernel.requestExecute({ code, store_history: false }); }"""
-STILL_RUNS = (
-    "() => Promise.race([window.beside.done.then(() => false), new Promise((d) => setTimeout(d, 50, true))])"
-)
 
 
 @pytest.mark.slow
@@ -299,11 +336,11 @@ def test_notebook_in_jupyterlab(open_notebook, tmp_path):
     page = open_notebook("09_train_it.ipynb", ".training-viewer", seconds=180)
     assert re.match(r"(finished|stopped; all is saved) · step \d+ of 125", headline(page)), headline(page)
     replay = page.locator(".training-viewer").last
-    assert replay.locator(".tv-head strong").inner_text().startswith("a recorded run · step")
+    assert replay.locator(".tv-head strong").text_content().startswith("a recorded run · step")
     assert replay.locator(".tv-controls button").count() == 0
-    newest = replay.locator(".cl-status strong").inner_text()
+    newest = replay.locator(".cl-status strong").text_content()
     assert re.fullmatch(r"step \d+", newest) and replay.locator("tbody tr").count() == 4
     replay.locator(".cl-slider").press("Home")
     rest(page)
-    assert replay.locator(".cl-status strong").inner_text() == "step 25" != newest
+    assert replay.locator(".cl-status strong").text_content() == "step 25" != newest
     screenshot(page, "training_jupyterlab", tmp_path)
