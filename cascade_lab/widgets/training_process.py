@@ -120,7 +120,7 @@ class Training:
         why = f" because {seconds:g} s were over" if late else ""
         more = {"failed": self.message, "stopped": "The same command with --resume goes on."}
         said = f"{self.state}{why}, {steps[-1] if steps else 0} steps in the log."
-        print(said, more.get(self.state, ""))
+        print(f"{said} {more.get(self.state, '')}".rstrip())
         return self.state
 
     def _start(
