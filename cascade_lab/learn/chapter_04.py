@@ -78,7 +78,7 @@ BLOCK_PARAMETERS = Exercise(
             # 20 + 4 + 108 + 54 + 12 + 8 + 42 + 4
             expected=252,
         ),
-        Case(words="a block of InternImage-T, level 1", inputs=(64, 4), expected=49_580),
+        Case(words="a block of InternImage-T, first level", inputs=(64, 4), expected=49_580),
     ),
     hints=(
         "The table above has one line for each part. A layer from a to b channels has a * b weights and b "
@@ -103,9 +103,9 @@ STACKING = Exercise(
     id="04.3",
     name="stacking",
     question=(
-        "Four numbers describe a whole InternImage: the channels of level 1, the channels of one group, the "
-        "blocks of level 1 and the blocks of level 3. Return three lists of four numbers each, one number a "
-        "level: [channels, groups, blocks]."
+        "Four numbers describe a whole InternImage: the channels of the first level, the channels of one "
+        "group, the blocks of the first and of the third level. Return three lists of four numbers each, one "
+        "number a level: [channels, groups, blocks]."
     ),
     cases=(
         Case(
@@ -119,14 +119,14 @@ STACKING = Exercise(
             expected=[[64, 128, 256, 512], [4, 8, 16, 32], [4, 4, 18, 4]],
         ),
         Case(
-            words="a group that is as wide as level 1",
+            words="a group that is as wide as the first level",
             inputs=(32, 32, 2, 2),
             expected=[[32, 64, 128, 256], [1, 2, 4, 8], [2, 2, 2, 2]],
         ),
     ),
     hints=(
         "Read the four rules above once more, from left to right: each fills one list, or a part of one.",
-        "Level i, counted from 0, has 2**i times the channels of level 1. It has as many groups as the width "
+        "Level i, counted from 0, has 2**i times the channels of level 0. It has as many groups as the width "
         "of a group fits into its channels.",
         "channels = [c1 * 2**i for i in range(4)], groups = [c // width for c in channels], and the blocks "
         "are first, first, third, first.",

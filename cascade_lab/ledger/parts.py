@@ -21,7 +21,7 @@ STEM, FPN, RPN = "stem", "FPN", "RPN"
 
 def level(i: int) -> str:
     """Return the name of a backbone level, 0-based; it includes the downsampling to the next."""
-    return f"level {i + 1}"
+    return f"level {i}"
 
 
 def box_head(k: int) -> str:

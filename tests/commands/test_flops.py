@@ -26,7 +26,7 @@ def test_published_figures(capsys):
     assert (round(float(total[1])), round(float(total[2]))) == (277, 1399)
     assert total[-1] == "-"  # time was not measured
     assert max(map(len, lines)) <= 100
-    for label in ("backbone", "  stem", "  level 4", "FPN", "RPN", "stage 3", "  mask head"):
+    for label in ("backbone", "  stem", "  level 3", "FPN", "RPN", "stage 3", "  mask head"):
         assert any(line.startswith(f"{label} ") for line in lines), label
 
 
