@@ -9,8 +9,8 @@ import numpy as np
 from cascade_lab.evaluation.errors import box_overlaps
 from cascade_lab.evaluation.matches import Matches
 
-FOUND_IOU = 0.5
-NOBODY, LEFT_OUT = -1, -2
+FOUND_IOU = 0.5  # overlap from which a detection is on an object
+NOBODY, LEFT_OUT = -1, -2  # instead of the row of an object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,10 @@ class Confusion:
         return counts
 
     def cell(self, true: int, said: int, least_score: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of the detections and of the objects that one cell of the matrix counts."""
+        """Return the rows of the detections and of the objects that one cell of the matrix counts.
+
+        ``true`` is its row and ``said`` its column; in both, K stands for nobody.
+        """
         classes = len(self.matches.classes)
         counted = (self.matches.scores >= least_score) & (self.objects != LEFT_OUT)
         if said == classes:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-EVERY_SIZE, ALL_DETECTIONS = 0, -1  # indices into pycocotools' size ranges and numbers of detections
+from cascade_lab.evaluation.matches import EVERY_SIZE
+
+MOST_DETECTIONS = -1  # the last of pycocotools' limits of detections for a picture and class: 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,9 @@ class Curves:
         ious: (T,); recalls: (101,) 0, .01 ... 1.
         precision: (T, 101, K) the best precision at this recall or a higher one, NaN for a class without
             objects, 0 where the recall is never reached.
-        scores: (T, 101, K) score of the detection that reaches the recall; NaN likewise.
+        scores: (T, 101, K) score of the detection that reaches the recall; NaN and 0 likewise.
+
+    Source: pycocotools/cocoeval.py, COCOeval.accumulate, of github.com/cocodataset/cocoapi.
     """
 
     classes: tuple[str, ...]
@@ -43,10 +47,9 @@ class Curves:
 
 def precision_recall(evaluation: COCOeval) -> Curves:
     """Collect the curves of an evaluation (``run_cocoeval``), over objects of every size."""
-    precision = evaluation.eval["precision"][
-        :, :, :, EVERY_SIZE, ALL_DETECTIONS
-    ]  # (T, 101, K), -1: no object
-    scores = evaluation.eval["scores"][:, :, :, EVERY_SIZE, ALL_DETECTIONS]
+    precision, scores = (
+        evaluation.eval[name][:, :, :, EVERY_SIZE, MOST_DETECTIONS] for name in ("precision", "scores")
+    )  # (T, 101, K), -1: no object
     return Curves(
         classes=tuple(row["name"] for row in evaluation.cocoGt.loadCats(evaluation.params.catIds)),
         ious=np.asarray(evaluation.params.iouThrs),

@@ -129,7 +129,8 @@ def mean_ap(per_class: np.ndarray) -> float:
 def kind_of(overlap: np.ndarray, same: np.ndarray, found_iou: float = 0.5) -> tuple[Kind, int | None]:
     """Return the kind of a wrong detection, and which object it is about.
 
-    Shapes: overlap: (M,) its IoU with every object of the picture; same: (M,) bool, objects of its class.
+    Args:
+        overlap: (M,) its IoU with every object of the picture; same: (M,) bool, objects of its class.
         found_iou: what is asked of a right box.
     """
     if not overlap.size:
@@ -147,6 +148,7 @@ def kind_of(overlap: np.ndarray, same: np.ndarray, found_iou: float = 0.5) -> tu
 
 
 def _best_about_free_objects(matches: Matches, kinds: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """Return (D,) bool: of the mistakes of one kind about an object that nobody has found, the surest."""
     best = np.zeros(len(kinds), bool)
     taken = np.zeros(len(matches.object_labels), bool)
     taken[objects[kinds == Kind.RIGHT]] = True
@@ -163,7 +165,7 @@ def _repaired_ap(
     matches: Matches, kinds: np.ndarray, objects: np.ndarray, repaired: np.ndarray, kind: Kind | None
 ) -> np.ndarray:
     """Return AP of every class (K,) after all mistakes of one kind are repaired; None repairs none."""
-    wrong = kinds == (-1 if kind is None else kind)
+    wrong = np.zeros(len(kinds), bool) if kind is None else kinds == kind
     made_right = wrong & repaired
     labels = matches.labels.copy()
     labels[made_right] = matches.object_labels[objects[made_right]]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-AREA = 0  # the first of pycocotools' size ranges: objects of every size
+EVERY_SIZE = 0  # the first of pycocotools' size ranges: objects of all sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,16 @@ class Matches:
 
 
 def flat_matches(evaluation: COCOeval) -> Matches:
-    """Lay out what ``run_cocoeval`` matched, over all sizes of objects."""
+    """Lay out what ``run_cocoeval`` matched, over all sizes of objects.
+
+    Source: pycocotools/cocoeval.py, COCOeval.evaluateImg, of github.com/cocodataset/cocoapi.
+    """
     params = evaluation.params
     category = {id: k for k, id in enumerate(params.catIds)}
     place = {id: n for n, id in enumerate(params.imgIds)}
     objects = [row for row in evaluation.cocoGt.dataset["annotations"] if row["category_id"] in category]
     row_of = {row["id"]: m for m, row in enumerate(objects)} | {0: -1}
-    ours = [entry for entry in evaluation.evalImgs if entry and entry["aRng"] == params.areaRng[AREA]]
+    ours = [entry for entry in evaluation.evalImgs if entry and entry["aRng"] == params.areaRng[EVERY_SIZE]]
     ids = np.array([id for entry in ours for id in entry["dtIds"]], np.int64)
     order = np.argsort(ids)
     empty = np.zeros((len(params.iouThrs), 0))

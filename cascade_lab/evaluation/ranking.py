@@ -20,7 +20,7 @@ def picture_scores(matches: Matches, least_score: float = 0.3, iou: int = 0) -> 
     hits, errors = (np.bincount(matches.picture[rows], minlength=pictures) for rows in (right, wrong))
     objects = np.bincount(matches.object_picture[~matches.object_ignored], minlength=pictures)
     total = hits + (errors + objects - hits) / 2
-    return np.where(total > 0, hits / np.maximum(total, 0.5), 1.0)
+    return np.where(total > 0, hits / np.maximum(total, 0.5), 1.0)  # nothing lies between 0 and 0.5
 
 
 def worst_first(scores: np.ndarray) -> np.ndarray:

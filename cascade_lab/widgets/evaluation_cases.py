@@ -8,21 +8,31 @@ from typing import Literal, get_args
 import numpy as np
 
 from cascade_lab.evaluation.errors import ERRORS, Kind
+from cascade_lab.evaluation.matches import Matches
 from cascade_lab.evaluation.ranking import picture_scores, worst_first
 from cascade_lab.widgets.stored_evaluation import EvaluationView, Reading
 
 Chart = Literal["errors", "confusion", "precision", "iou", "pictures"]
-CHARTS: tuple[str, ...] = get_args(Chart)
+CHARTS: tuple[Chart, ...] = get_args(Chart)
 NEIGHBOURS = 6  # detections of a class that a point of a precision-recall curve shows
+ERROR_WORDS: dict[Kind, tuple[str, str]] = {  # what the reader calls a kind, and what it is about
+    Kind.CLASSIFICATION: ("wrong class", "on an object of another class"),
+    Kind.LOCALISATION: ("too loose", "the class is right, the place is not"),
+    Kind.BOTH: ("both", "too loose, and not of that class"),
+    Kind.DUPLICATE: ("duplicate", "a second box of a found object"),
+    Kind.BACKGROUND: ("background", "on no object"),
+    Kind.MISSED: ("missed", "found by no box, not even nearly"),
+}
+_NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the reader has chosen.
+    """What the reader has chosen, for K classes.
 
     Attributes:
-        item: number of the bar, the cell (row times K + 1 plus column), the recall in percent, the IoU, or
-            the rank of the picture, the worst first.
+        item: the bar, in the order of ``ERRORS``; the cell, row times K + 1 plus column; the recall in
+            percent; the number of the IoU; or the rank of the picture, the worst first. All from 0.
         label: of one class, or None for all; not asked by the charts of confusion and of pictures.
         iou: number of the IoU, 0 for .50; asked by the charts of errors, precision and pictures.
         least_score: of detections that count; not asked by the two charts of curves, where all count.
@@ -57,73 +67,91 @@ def count_items(view: EvaluationView, chart: Chart) -> int:
 
 
 def cases(view: EvaluationView, mode: str, choice: Choice) -> list[Case]:
-    """Return the pictures to show, those with the most boxes in question first."""
+    """Return the pictures to show, those with the most boxes in question first.
+
+    The chart of pictures shows the one that was chosen, even if nothing in it is in question.
+    """
     reading = view.readings[mode]
     detections, objects = _in_question(reading, choice)
-    if choice.chart == "pictures":
-        picture = int(
-            worst_first(picture_scores(reading.matches, choice.least_score, choice.iou))[choice.item]
-        )
-        return [Case(picture=picture, detections=tuple(detections.tolist()), objects=tuple(objects.tolist()))]
     of_detections = reading.matches.picture[detections]
     of_objects = reading.matches.object_picture[objects]
-    counts = np.bincount(of_detections, minlength=len(view.pictures)) + np.bincount(
-        of_objects, minlength=len(view.pictures)
-    )
+    counts = np.bincount(np.concatenate([of_detections, of_objects]), minlength=len(view.pictures))
     order = np.argsort(-counts, kind="stable")
+    chosen = [_ranked(reading, choice)] if choice.chart == "pictures" else order[counts[order] > 0]
     return [
         Case(
             picture=int(picture),
             detections=tuple(detections[of_detections == picture].tolist()),
             objects=tuple(objects[of_objects == picture].tolist()),
         )
-        for picture in order[counts[order] > 0]
+        for picture in chosen
     ]
 
 
 def _in_question(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     """Return rows of detections, and of objects that are shown because no detection is on them."""
-    matches, nothing = reading.matches, np.zeros(0, np.int64)
-    item, least = choice.item, choice.least_score
-    of_class = np.ones(len(matches), bool) if choice.label is None else matches.labels == choice.label
-    objects_of_class = ~matches.object_ignored
+    ask = {
+        "errors": _of_a_kind,
+        "confusion": _in_a_cell,
+        "precision": _around_a_point,
+        "iou": _lost_at_the_next_iou,
+        "pictures": _in_a_picture,
+    }
+    return ask[choice.chart](reading, choice)
+
+
+def _of_a_kind(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    matches, kind = reading.matches, ERRORS[choice.item]
+    rows = reading.errors[choice.iou].rows(kind, choice.least_score)
+    labels = (matches.object_labels if kind is Kind.MISSED else matches.labels)[rows]
+    rows = rows if choice.label is None else rows[labels == choice.label]
+    return (_NOTHING, rows) if kind is Kind.MISSED else (rows, _NOTHING)
+
+
+def _in_a_cell(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    true, said = divmod(choice.item, len(reading.matches.classes) + 1)
+    rows, objects = reading.confusion.cell(true, said, choice.least_score)
+    return rows, objects if said == len(reading.matches.classes) else _NOTHING
+
+
+def _lost_at_the_next_iou(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is right at the IoU and not at the next one; at the last IoU all that is right."""
+    matches, number = reading.matches, choice.item
+    lost = matches.right[number].copy()
+    if number + 1 < len(matches.ious):
+        lost &= ~matches.right[number + 1]
     if choice.label is not None:
-        objects_of_class = objects_of_class & (matches.object_labels == choice.label)
-    if choice.chart == "errors":
-        rows = reading.errors[choice.iou].rows(ERRORS[item], least)
-        if ERRORS[item] is Kind.MISSED:
-            return nothing, rows[objects_of_class[rows]]
-        return rows[of_class[rows]], nothing
-    if choice.chart == "confusion":
-        true, said = divmod(item, len(matches.classes) + 1)
-        rows, objects = reading.confusion.cell(true, said, least)
-        return rows, objects if said == len(matches.classes) else nothing
-    if choice.chart == "precision":
-        return _around_a_point(reading, choice, objects_of_class)
-    if choice.chart == "iou":
-        right = matches.right
-        stricter = right[item + 1] if item + 1 < len(right) else np.zeros(len(matches), bool)
-        return np.flatnonzero(right[item] & ~stricter & of_class), nothing
-    scores = picture_scores(matches, least, choice.iou)
-    picture = worst_first(scores)[item]
-    seen = (matches.scores >= least) & ~matches.ignored[choice.iou]
-    met = np.zeros(len(matches.object_labels), bool)
-    met[matches.matched[choice.iou][seen & matches.right[choice.iou]]] = True
-    there = (matches.object_picture == picture) & ~matches.object_ignored
-    return np.flatnonzero(seen & (matches.picture == picture)), np.flatnonzero(there & ~met)
+        lost &= matches.labels == choice.label
+    return np.flatnonzero(lost), _NOTHING
 
 
-def _around_a_point(
-    reading: Reading, choice: Choice, objects_of_class: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _in_a_picture(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
+    matches, picture = reading.matches, _ranked(reading, choice)
+    counted = (matches.scores >= choice.least_score) & ~matches.ignored[choice.iou]
+    missed = ~_met(matches, choice.iou, counted) & (matches.object_picture == picture)
+    return np.flatnonzero(counted & (matches.picture == picture)), np.flatnonzero(missed)
+
+
+def _ranked(reading: Reading, choice: Choice) -> int:
+    """Return the picture of the chosen rank."""
+    return int(worst_first(picture_scores(reading.matches, choice.least_score, choice.iou))[choice.item])
+
+
+def _met(matches: Matches, iou: int, counted: np.ndarray) -> np.ndarray:
+    """Return (M,) bool: objects that one of the counted detections (D,) has found, and crowds."""
+    met = matches.object_ignored.copy()
+    met[matches.matched[iou][matches.right[iou] & counted]] = True
+    return met
+
+
+def _around_a_point(reading: Reading, choice: Choice) -> tuple[np.ndarray, np.ndarray]:
     """Return, for every class, the last few detections down to the one that reaches the recall.
 
     Where a class never reaches it, return the objects instead that nothing has found at this IoU.
     """
     matches, curves, iou = reading.matches, reading.curves, choice.iou
-    met = np.zeros(len(matches.object_labels), bool)
-    met[matches.matched[iou][matches.right[iou]]] = True
-    detections, objects = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    missed = ~_met(matches, iou, np.ones(len(matches), bool))
+    detections, objects = [_NOTHING], [_NOTHING]
     for label in range(len(matches.classes)) if choice.label is None else [choice.label]:
         if curves.precision[iou, choice.item, label] > 0:
             least = curves.scores[iou, choice.item, label]
@@ -131,5 +159,5 @@ def _around_a_point(
             rows = np.flatnonzero(counted)
             detections.append(rows[np.argsort(-matches.scores[rows], kind="stable")][-NEIGHBOURS:])
         else:
-            objects.append(np.flatnonzero(objects_of_class & (matches.object_labels == label) & ~met))
+            objects.append(np.flatnonzero(missed & (matches.object_labels == label)))
     return np.sort(np.concatenate(detections)), np.sort(np.concatenate(objects))

@@ -11,10 +11,8 @@ from PIL import Image
 
 from cascade_lab.evaluation.errors import ERRORS
 from cascade_lab.viz.evaluation import draw_error_kinds, draw_in_question
-from cascade_lab.widgets.evaluation_cases import Case
+from cascade_lab.widgets.evaluation_cases import ERROR_WORDS, Case
 from cascade_lab.widgets.stored_evaluation import EvaluationView
-
-NAMES = ("wrong class", "too loose", "both", "duplicate", "background", "missed")
 
 
 def draw_case(view: EvaluationView, mode: str, case: Case) -> Figure:
@@ -42,5 +40,5 @@ def draw_kinds(view: EvaluationView, modes: Sequence[str] = (), iou: int = 0) ->
     """
     modes = modes or list(view.readings)
     errors = [view.readings[mode].errors[iou] for mode in modes]
-    gains = {name: [one.gain(kind) for one in errors] for name, kind in zip(NAMES, ERRORS, strict=True)}
+    gains = {ERROR_WORDS[kind][0]: [one.gain(kind) for one in errors] for kind in ERRORS}
     return draw_error_kinds(gains, modes, f"AP{50 + 5 * iou}")

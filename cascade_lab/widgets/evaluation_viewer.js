@@ -2,19 +2,40 @@
 // Every chart is a list of items (a bar, a cell, a strip over a point) with a place and words, and a way to draw it;
 // clicking, arrow keys and the spoken label need no more than that list.
 
-const CHARTS = [
-  ["errors", "Kinds of error"], ["confusion", "Confusion"], ["precision", "Precision and recall"],
-  ["iou", "AP and IoU"], ["pictures", "Pictures"],
-];
-const ERRORS = [
-  ["wrong class", "on an object, under another name"], ["too loose", "the right class, at the wrong place"],
-  ["both", "too loose, and not of that class"], ["duplicate", "a second box of a found object"],
-  ["background", "on nothing"], ["missed", "objects that nothing is near"],
-];
-const RIGHT = 0, CLASSIFICATION = 1, LOCALISATION = 2, BOTH = 3, DUPLICATE = 4, MISSED = 6, IGNORED = 7; // Kind of errors.py
-const LEFT_OUT = -2, NEIGHBOURS = 6, RECALLS = 101, IOUS = 10;
-const GOOD = { color: "#009E73", dash: [] }, BAD = { color: "#D55E00", dash: [7, 3] }, LOST = { color: "#F0E442", dash: [2, 3] };
-const OTHER = { color: "#DADADA", dash: [1, 3] }, TRUTH = { color: "#fff", dash: [] };
+// Of each chart: what it asks, which controls it heeds, its items as rows and columns for the arrow keys, a footnote
+// (none: the readings are listed there), and the function that lays it out.
+const CHARTS = {
+  errors: {
+    title: "Kinds of error", controls: ["class_filter", "iou", "threshold"], layOut: errorsChart,
+    grid: (view) => [view.errors.length, 1],
+    lead: ({ iou }) => `By how much would ${apName(iou)} rise if nothing of one kind went wrong? Click a bar to see its pictures.`,
+    note: ({ least }) => `Bars count boxes of every score; the numbers at the right count those that score ${two(least)} or more.`,
+  },
+  confusion: {
+    title: "Confusion", controls: ["threshold"], layOut: confusionChart,
+    grid: (view) => [view.classes.length + 1, view.classes.length + 1],
+    lead: () => "Which class is taken for which? Click a cell to see its pictures.",
+    note: () => "The stronger the colour, the larger the share of the row. The surest box that overlaps an object by IoU .50 or more speaks for it; further boxes on it are not counted.",
+  },
+  precision: {
+    title: "Precision and recall", controls: ["class_filter", "iou"], layOut: precisionChart,
+    grid: () => [1, RECALLS],
+    lead: ({ iou }) => `Taking the surest boxes first: which share of them is right (precision) once this share of the objects is found (recall)? The area under a line is its ${apName(iou)}. Click a recall to see its boxes.`,
+  },
+  iou: {
+    title: "AP and IoU", controls: ["class_filter"], layOut: iouChart,
+    grid: () => [1, IOUS],
+    lead: () => "What is left of AP if a right box must overlap its object more? Click an IoU to see which boxes the next one refuses.",
+  },
+  pictures: {
+    title: "Pictures", controls: ["iou", "threshold"], layOut: picturesChart,
+    grid: (view) => [1, view.names.length],
+    lead: () => "How well does the detector do on each picture? Click a bar to see it.",
+    note: ({ iou }) => `F1 at IoU ${nth(iou)}: right boxes over right boxes plus half of the wrong and half of the missed; 1.00 is perfect.`,
+  },
+};
+const RIGHT = 0, CLASSIFICATION = 1, LOCALISATION = 2, BOTH = 3, DUPLICATE = 4, MISSED = 6; // Kind of errors.py
+const LEFT_OUT = -2, RECALLS = 101, IOUS = 10;
 const EVALUATION_TRAITS = ["chart", "stages", "class_filter", "iou", "threshold", "item", "picture"];
 
 // ---------------------------------------------------------------- numbers: no DOM below this line
@@ -43,15 +64,25 @@ const matchedAt = (one, iou, row) => at(one, "matched", iou, row);
 const range = (count) => Array.from({ length: count }, (_, i) => i);
 const percent = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
 const nth = (iou) => `.${50 + 5 * iou}`;
+const apName = (iou) => `AP${50 + 5 * iou}`;
+const count = (number, what) => `${number} ${what}${number === 1 ? "" : what === "box" ? "es" : "s"}`;
+const boxAt = (boxes, row) => [...boxes.subarray(row * 4, row * 4 + 4)];
 
-// Precision at every recall: of one class, or the mean over the classes that have objects.
-function precisionAt(view, one, iou, label) {
-  const classes = view.classes.length, value = (r, k) => one.precision[(iou * RECALLS + r) * classes + k];
-  const known = range(classes).filter((k) => Number.isFinite(value(0, k)) && (label === null || k === label));
-  return range(RECALLS).map((r) => known.reduce((sum, k) => sum + value(r, k), 0) / known.length);
+// Change of a score in points.
+function gain(value) {
+  if (!Number.isFinite(value)) return "–";
+  const text = Math.abs(value).toFixed(1);
+  return text === "0.0" ? "0.0" : (value < 0 ? "−" : "+") + text;
 }
 
-const apAt = (view, one, iou, label) => 100 * mean(precisionAt(view, one, iou, label));
+// Precision at a recall: of one class, or of all classes that have objects.
+function precisionsAt(view, one, iou, label, recall) {
+  const first = (iou * RECALLS + recall) * view.classes.length, labels = label === null ? range(view.classes.length) : [label];
+  return labels.map((k) => one.precision[first + k]).filter(Number.isFinite);
+}
+
+const curveOf = (view, one, iou, label) => range(RECALLS).map((recall) => mean(precisionsAt(view, one, iou, label, recall)));
+const apAt = (view, one, iou, label) => 100 * mean(curveOf(view, one, iou, label));
 
 // Objects that neither a right detection nor a repairable mistake of at least this score is about.
 function missedObjects(view, one, iou, least) {
@@ -103,7 +134,7 @@ function aroundPoint(view, one, { item, label, iou }) {
     const point = (iou * RECALLS + item) * classes + k;
     if (one.precision[point] > 0) {
       const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= one.recallScores[point]);
-      detections.push(...rows.sort((a, b) => one.scores[b] - one.scores[a] || a - b).slice(-NEIGHBOURS));
+      detections.push(...rows.sort((a, b) => one.scores[b] - one.scores[a] || a - b).slice(-view.neighbours));
     } else {
       objects.push(...range(view.objectLabels.length).filter((m) => view.objectLabels[m] === k && !view.objectIgnored[m] && !met.has(m)));
     }
@@ -147,6 +178,7 @@ function casesOf(view, one, choice) {
 const iouOf = ({ chart, item, iou }) => (chart === "iou" ? item : chart === "confusion" ? 0 : iou);
 const isRight = (one, choice, d) => matchedAt(one, iouOf(choice), d) >= 0;
 
+// A detection in words; crowds, which are neither right nor wrong, are never in question.
 function detectionWords(view, one, choice, d) {
   const iou = iouOf(choice), kind = at(one, "kinds", iou, d), object = at(one, "objects", iou, d);
   const other = object < 0 ? "" : view.classes[view.objectLabels[object]], overlap = `IoU ${two(at(one, "ious", iou, d))}`;
@@ -155,93 +187,123 @@ function detectionWords(view, one, choice, d) {
     : kind === LOCALISATION ? `too loose, ${overlap}`
     : kind === BOTH ? `too loose on ${other}, ${overlap}`
     : kind === DUPLICATE ? `found already, ${overlap}`
-    : kind === IGNORED ? "in a crowd" : "on nothing";
-  return `${kind === RIGHT ? "right" : kind === IGNORED ? "left out" : "wrong"}: ${view.classes[one.labels[d]]} ${two(one.scores[d])}, ${why}`;
+    : "on nothing";
+  return `${kind === RIGHT ? "right" : "wrong"}: ${view.classes[one.labels[d]]} ${two(one.scores[d])}, ${why}`;
+}
+
+// A missed object, and the box of its class that comes closest, whatever its score: it often tells why.
+function missedWords(view, one, m) {
+  const name = view.classes[view.objectLabels[m]], object = boxAt(view.objectBoxes, m);
+  let closest = -1, most = 0;
+  for (let d = 0; d < one.count; d += 1) {
+    if (one.picture[d] !== view.objectPicture[m] || one.labels[d] !== view.objectLabels[m]) continue;
+    const overlap = iou(object, boxAt(one.boxes, d));
+    if (overlap > most) [closest, most] = [d, overlap];
+  }
+  return `missed: ${name}, ${closest < 0 ? `no ${name} box touches it` : `closest box scores ${two(one.scores[closest])}, IoU ${two(most)}`}`;
+}
+
+// What is in question in a picture: corners, style, the tag on the picture and the line below it, numbered alike.
+function marksOf(view, one, choice, { objects, detections }) {
+  const marks = [
+    ...objects.map((m) => ({ box: boxAt(view.objectBoxes, m), style: view.styles.missed, tag: `missed ${view.classes[view.objectLabels[m]]}`, words: missedWords(view, one, m) })),
+    ...detections.map((d) => ({ box: boxAt(one.boxes, d), style: isRight(one, choice, d) ? view.styles.right : view.styles.wrong,
+      tag: `${view.classes[one.labels[d]]} ${two(one.scores[d])}`, words: detectionWords(view, one, choice, d) })),
+  ];
+  if (marks.length > 1) marks.forEach((mark, i) => Object.assign(mark, { tag: `${i + 1} · ${mark.tag}`, words: `${i + 1} · ${mark.words}` }));
+  return marks;
 }
 
 // ---------------------------------------------------------------- charts: items with a place, and how to draw them
 
 // Each chart gets (view, the reading shown, choice, { width, height }) and returns
-// { items: [{ id, place: [x1, y1, x2, y2], words }], draw(context, look), plain: marks its own chosen item }.
-
-const count = (number, what) => `${number} ${what}${number === 1 ? "" : what === "box" ? "es" : "s"}`;
+// { items: [{ place: [x1, y1, x2, y2], words }], draw(context, look), plain: marks its own chosen item }.
 
 function errorsChart(view, one, choice, { width, height }) {
-  const classes = view.classes.length, top = 8, row = (height - top - 8) / ERRORS.length, left = 12, right = width - 64;
-  const column = choice.label ?? classes, gains = range(ERRORS.length).map((e) => one.gains[(choice.iou * ERRORS.length + e) * (classes + 1) + column]);
+  const columns = view.classes.length + 1, column = choice.label ?? columns - 1; // the mean stands last
+  const top = 8, row = (height - top - 8) / view.errors.length, left = 12, right = width - 64;
+  const gains = view.errors.map((_, e) => one.gains[(choice.iou * view.errors.length + e) * columns + column]);
   const most = Math.max(1, ...gains.filter(Number.isFinite));
-  const items = ERRORS.map(([name, why], e) => {
+  const items = view.errors.map(([name, why], e) => {
     const [detections, objects] = inQuestion(view, one, { ...choice, item: e });
     const number = e + 1 === MISSED ? count(objects.length, "object") : count(detections.length, "box");
-    const words = `${name}, ${why}: ${number}; repaired, AP${50 + 5 * choice.iou} changes by ${percent(gains[e])} points`;
-    return { id: e, place: [0, top + e * row, width, top + (e + 1) * row], words, name, why, number };
+    const words = `${name}, ${why}: ${number}. Without them ${apName(choice.iou)} would change by ${gain(gains[e])} points`;
+    return { place: [0, top + e * row, width, top + (e + 1) * row], words, name, why, number };
   });
-  const draw = (context, look) => items.forEach(({ id, place: [, y], name, why, number }) => {
-    const length = (Math.max(gains[id] || 0, 0) / most) * (right - left), middle = y + row * 0.36;
+  const draw = (context, look) => items.forEach(({ place: [, y], name, why, number }, e) => {
+    const length = Math.max((Math.max(gains[e] || 0, 0) / most) * (right - left), 1.5), middle = y + row * 0.36;
     context.fillStyle = look.ink;
     context.font = look.bold;
     context.fillText(name, left, middle);
     const wide = context.measureText(name).width;
     context.font = look.plain;
     context.fillStyle = look.soft;
-    if (width > 430) context.fillText(why, left + wide + 10, middle);
+    context.fillText(fit(context, why, width - left - wide - 100), left + wide + 10, middle);
     context.textAlign = "right";
     context.fillText(number, width - 12, middle);
     context.textAlign = "left";
-    context.fillStyle = look.bar;
-    context.fillRect(left, y + row * 0.58, Math.max(length, 1.5), row * 0.24);
+    context.fillStyle = view.bar_color;
+    context.fillRect(left, y + row * 0.58, length, row * 0.24);
     context.fillStyle = look.ink;
-    context.fillText(signed1(gains[id]), left + Math.max(length, 1.5) + 8, y + row * 0.7);
+    context.fillText(gain(gains[e]), left + length + 8, y + row * 0.7);
   });
   return { items, draw };
 }
 
-const signed1 = (value) => (Number.isFinite(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1) : "–");
-
 function confusionChart(view, one, choice, { width, height }) {
-  const side = view.classes.length + 1, left = Math.min(104, width * 0.25), top = 44, counts = confusionCounts(view, one, choice.least);
-  const w = (width - left - 8) / side, h = (height - top - 8) / side, last = side - 1;
-  const rows = [...view.classes, "background"], columns = [...view.classes, "missed"];
-  const sums = range(side).map((r) => counts.slice(r * side, (r + 1) * side).reduce((a, b) => a + b, 0));
-  const items = range(side * side).map((id) => {
+  const rows = [...view.classes, "background"], columns = [...view.classes, "missed"], side = rows.length, last = side - 1;
+  const left = Math.min(28 + 7 * Math.max(...rows.map((name) => name.length)), width * 0.3), top = 44;
+  const w = (width - left - 4) / side, h = (height - top - 4) / side, counts = confusionCounts(view, one, choice.least);
+  const sums = rows.map((_, r) => counts.slice(r * side, (r + 1) * side).reduce((a, b) => a + b, 0));
+  const items = counts.map((number, id) => {
     const r = Math.floor(id / side), c = id % side;
-    const words = c === last ? `${counts[id]} of ${sums[r]} objects of class ${rows[r]} are missed`
-      : r === last ? `${counts[id]} ${count(counts[id], "box").split(" ")[1]} called ${columns[c]} on background`
-      : `${counts[id]} of ${sums[r]} objects of class ${rows[r]} are called ${columns[c]}`;
-    return { id, place: [left + c * w, top + r * h, left + (c + 1) * w, top + (r + 1) * h], words, r, c };
+    const amount = r < last ? `${number} of ${count(sums[r], "object")}` : c < last ? count(number, "box") : "not counted";
+    const words = `${rows[r]} ${c < last ? `found as ${columns[c]}` : r < last ? "missed" : "found as background"}: ${amount}`;
+    return { place: [left + c * w, top + r * h, left + (c + 1) * w, top + (r + 1) * h], words, number, r, c };
   });
-  items[items.length - 1].words = "background called background is not counted";
   const draw = (context, look) => {
     context.font = look.plain;
     context.fillStyle = look.soft;
     context.textAlign = "center";
     context.fillText("found as", left + (w * side) / 2, 12);
+    sideways(context, "true class", 10, top + (h * side) / 2);
     context.fillStyle = look.ink;
-    columns.forEach((name, c) => { if (w > 26) context.fillText(fit(context, name, w - 4), left + (c + 0.5) * w, 31); });
+    if (w < 60) context.font = look.small;
+    columns.forEach((name, c) => { if (w > 26) context.fillText(fit(context, name, w - 2), left + (c + 0.5) * w, 31); });
+    context.font = look.plain;
     context.textAlign = "right";
-    rows.forEach((name, r) => { if (h > 12) context.fillText(fit(context, name, left - 10), left - 8, top + (r + 0.5) * h); });
+    rows.forEach((name, r) => { if (h > 12) context.fillText(fit(context, name, left - 26), left - 6, top + (r + 0.5) * h); });
     context.textAlign = "center";
-    for (const { id, place: [x, y], r, c } of items) {
-      const share = sums[r] ? counts[id] / sums[r] : 0, nobody = r === last && c === last;
+    for (const { place: [x, y], number, r, c } of items) {
+      const share = number / sums[r];
       context.fillStyle = look.raised;
       context.fillRect(x + 1, y + 1, w - 2, h - 2);
-      context.globalAlpha = counts[id] ? 0.18 + 0.82 * share : 0;
-      context.fillStyle = r === c ? GOOD.color : "#E69F00";
+      context.globalAlpha = number ? 0.18 + 0.82 * share : 0;
+      context.fillStyle = r === c ? view.styles.right.color : view.confused_color;
       context.fillRect(x + 1, y + 1, w - 2, h - 2);
       context.globalAlpha = 1;
-      context.fillStyle = counts[id] && share > 0.35 ? "#000" : counts[id] ? look.ink : look.soft;
+      context.fillStyle = !number ? look.soft : share > 0.35 ? "#000" : look.ink;
       context.font = r === c ? look.bold : look.plain;
-      if (w > 20 && h > 14) context.fillText(nobody ? "–" : counts[id], x + w / 2, y + h / 2);
+      if (w > 20 && h > 14) context.fillText(r === last && c === last ? "–" : number, x + w / 2, y + h / 2);
     }
     context.textAlign = "left";
   };
   return { items, draw };
 }
 
+function sideways(context, text, x, y) {
+  context.save();
+  context.translate(x, y);
+  context.rotate(-Math.PI / 2);
+  context.fillText(text, 0, 0);
+  context.restore();
+}
+
+// A text that is cut to the room there is; of less than two letters nothing is left.
 function fit(context, text, room) {
   let short = text;
   while (short.length > 2 && context.measureText(short).width > room) short = `${short.slice(0, -2)}…`;
-  return short;
+  return context.measureText(short).width > room ? "" : short;
 }
 
 // A frame with both axes; x and y turn values into places.
@@ -261,11 +323,7 @@ function axes({ width, height }, [low, high], names, ticks) {
     context.textAlign = "center";
     for (const value of ticks) context.fillText(value % 1 ? value.toFixed(2).replace(/^0/, "") : value, x(value), bottom + 12);
     context.fillText(names.x, (left + right) / 2, height - 10);
-    context.save();
-    context.translate(11, (top + bottom) / 2);
-    context.rotate(-Math.PI / 2);
-    context.fillText(names.y, 0, 0);
-    context.restore();
+    sideways(context, names.y, 11, (top + bottom) / 2);
     context.textAlign = "left";
   };
   return { x, y, top, bottom, left, right, draw };
@@ -299,12 +357,16 @@ function dot(context, look, x, y) {
 
 function precisionChart(view, one, choice, size) {
   const frame = axes(size, [0, 1], { x: "recall", y: "precision", tick: two }, [0, 0.2, 0.4, 0.6, 0.8, 1]);
-  const curves = new Map(view.readings.map((reading) => [reading, precisionAt(view, reading, choice.iou, choice.label)]));
+  const curves = new Map(view.readings.map((reading) => [reading, curveOf(view, reading, choice.iou, choice.label)]));
   const step = (frame.right - frame.left) / (RECALLS - 1);
-  const items = curves.get(one).map((precision, id) => ({
-    id, place: [frame.x(id / 100) - step / 2, frame.top, frame.x(id / 100) + step / 2, frame.bottom],
-    words: precision > 0 ? `recall ${two(id / 100)}, precision ${two(precision)}` : `recall ${two(id / 100)} is never reached`,
-  }));
+  const items = curves.get(one).map((precision, id) => {
+    const recall = `recall ${two(id / 100)}`, x = frame.x(id / 100);
+    const never = precisionsAt(view, one, choice.iou, choice.label, id).some((value) => value === 0);
+    const words = precision > 0
+      ? `${recall}, precision ${two(precision)}: the last boxes of each class on the way there${never ? ", and what other classes never find" : ""}`
+      : `${recall} is never reached: these objects are not found`;
+    return { place: [x - step / 2, frame.top, x + step / 2, frame.bottom], words };
+  });
   const draw = (context, look) => {
     frame.draw(context, look);
     drawReadings(context, look, view, one, (reading) => curves.get(reading).map((value, id) => [frame.x(id / 100), frame.y(value)]));
@@ -318,8 +380,8 @@ function iouChart(view, one, choice, size) {
   const curves = new Map(view.readings.map((reading) => [reading, range(IOUS).map((t) => apAt(view, reading, t, choice.label))]));
   const half = (frame.x(0.55) - frame.x(0.5)) / 2;
   const items = curves.get(one).map((ap, id) => ({
-    id, place: [frame.x(0.5 + 0.05 * id) - half, frame.top, frame.x(0.5 + 0.05 * id) + half, frame.bottom],
-    words: `AP at IoU ${nth(id)} is ${percent(ap)}`,
+    place: [frame.x(0.5 + 0.05 * id) - half, frame.top, frame.x(0.5 + 0.05 * id) + half, frame.bottom],
+    words: `AP at IoU ${nth(id)} is ${percent(ap)}: boxes that are right here${id + 1 < IOUS ? ` and no longer at ${nth(id + 1)}` : ", too"}`,
   }));
   const draw = (context, look) => {
     frame.draw(context, look);
@@ -333,20 +395,18 @@ function picturesChart(view, one, choice, size) {
   const counts = pictureCounts(view, one, choice);
   const frame = axes(size, [0, counts.length], { x: "pictures, the worst first", y: "F1", tick: two }, []);
   const items = counts.map(({ picture, right, wrong, missed, score }, id) => ({
-    id, place: [frame.x(id), frame.top, frame.x(id + 1), frame.bottom], score,
+    place: [frame.x(id), frame.top, frame.x(id + 1), frame.bottom], score,
     words: `${view.names[picture]}: F1 ${two(score)}, ${right} right, ${wrong} wrong, ${missed} missed`,
   }));
   const draw = (context, look) => {
     frame.draw(context, look);
-    for (const { id, place: [x1, , x2], score } of items) {
-      context.fillStyle = id === choice.item ? look.ink : look.bar;
+    items.forEach(({ place: [x1, , x2], score }, id) => {
+      context.fillStyle = id === choice.item ? look.ink : view.bar_color;
       context.fillRect(x1 + 0.5, frame.y(score) - 2, Math.max(x2 - x1 - 1, 0.5), frame.bottom - frame.y(score) + 2);
-    }
+    });
   };
   return { items, draw, plain: true };
 }
-
-const MAKERS = { errors: errorsChart, confusion: confusionChart, precision: precisionChart, iou: iouChart, pictures: picturesChart };
 
 // ---------------------------------------------------------------- the viewer
 
@@ -355,107 +415,113 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   let chart = { items: [] }, cases = [], hovered = -1;
 
-  const reading = () => view.readings.find((one) => one.mode === get("stages")) ?? view.readings.at(-1);
+  const reading = () => view.readings.find((one) => one.mode === get("stages"));
   const choice = () => ({
     chart: get("chart"), item: get("item"), iou: (get("iou") - 50) / 5, least: get("threshold"),
     label: get("class_filter") ? view.classes.indexOf(get("class_filter")) : null,
   });
-  // Items and columns of the chosen chart, also when it is not painted yet: keys may come faster than frames.
-  function extent() {
-    const side = view.classes.length + 1, name = get("chart");
-    const number = { errors: ERRORS.length, confusion: side * side, precision: RECALLS, iou: IOUS, pictures: view.names.length }[name];
-    return { count: number, columns: name === "errors" ? 1 : name === "confusion" ? side : number };
-  }
-  const current = () => cases[clamp(get("picture"), 0, Math.max(cases.length - 1, 0))];
+  const current = () => cases[clamp(get("picture"), 0, cases.length - 1)];
+  const placeOf = (shown) => view.names[shown.picture] + (cases.length > 1 ? `, ${cases.indexOf(shown) + 1} of ${count(cases.length, "picture")}` : "");
 
   // ---- elements
-  const canvas = make("canvas", { class: "cl-canvas", tabindex: 0, role: "application" });
-  const chartBox = make("div", { class: "ev-chart" }, canvas);
-  const photo = make("canvas", { class: "cl-canvas ev-photo", tabindex: 0, role: "application" });
-  const photoBox = make("div", { class: "cl-picture" }, photo);
-  const tabs = make("div", { class: "ev-tabs", role: "group", "aria-label": "Chart" }, ...CHARTS.map(([name, text]) =>
-    make("button", { type: "button", "data-chart": name, onclick: () => toChart(name) }, text)));
-  const legend = make("div", { class: "ev-legend" });
-  const dropdown = (label, name, options, read = (value) => value) => {
+  const tabs = make("div", { class: "ev-tabs", role: "group", "aria-label": "Chart" }, ...Object.entries(CHARTS).map(([name, { title }]) =>
+    make("button", { type: "button", "data-chart": name, onclick: () => toChart(name) }, title)));
+  const dropdown = (name, label, options, read = (value) => value) => {
     const select = make("select", { "aria-label": label, onchange: () => put({ [name]: read(select.value), picture: 0 }) });
     fillOptions(select, options, get(name));
     return select;
   };
-  const stages = dropdown("Stages", "stages", view.readings.map((one) => [one.mode, one.name]));
-  const classes = dropdown("Class", "class_filter", [["", "all"], ...view.classes.map((name) => [name, name])]);
-  const iou = dropdown("IoU", "iou", range(IOUS).map((t) => [50 + 5 * t, nth(t)]), Number);
   const threshold = make("input", {
     type: "range", min: 0, max: 1, step: 0.01, class: "ev-threshold", "aria-label": "Least score",
     oninput: () => put({ threshold: Number(threshold.value), picture: 0 }),
   });
   const thresholdValue = make("output", {});
-  const label = (text, ...more) => make("label", { class: "ev-option" }, text, ...more);
-  const options = { class_filter: label("class ", classes), iou: label("IoU ", iou), threshold: make("label", { class: "ev-least" }, "score ≥ ", threshold, thresholdValue) };
+  const controls = {
+    stages: dropdown("stages", "Read from", view.readings.map((one) => [one.mode, one.name])),
+    class_filter: dropdown("class_filter", "Class", [["", "all"], ...view.classes.map((name) => [name, name])]),
+    iou: dropdown("iou", "IoU", range(IOUS).map((t) => [50 + 5 * t, nth(t)]), Number),
+    threshold,
+  };
+  const tools = make("div", { class: "cl-tools" },
+    make("label", {}, "read from", controls.stages), make("label", {}, "class", controls.class_filter),
+    make("label", {}, "IoU", controls.iou), make("label", {}, "least score", threshold, thresholdValue));
+  const lead = make("p", { class: "ev-lead" });
+  const canvas = make("canvas", { class: "cl-canvas", tabindex: 0, role: "application" });
+  const chartBox = make("div", { class: "ev-chart" }, canvas);
+  const legend = make("div", { class: "ev-legend" });
   const headline = make("p", { class: "cl-headline", "aria-live": "polite" });
-  const place = make("strong", {});
-  const list = make("ul", { class: "ev-list", "aria-label": "Boxes in question" });
+  const place = make("strong", { "aria-live": "polite" });
   const arrow = (text, words, step) => make("button", { type: "button", "aria-label": words, onclick: () => walk(step) }, text);
-  const key = (name) => make("kbd", {}, name);
-  const help = make("details", { class: "cl-help" }, make("summary", {}, "Keyboard"), make("ul", {},
-    make("li", {}, key("Tab"), " goes from control to control; ", key("1"), " … ", key("5"), " choose a chart"),
-    make("li", {}, key("←"), key("→"), key("↑"), key("↓"), key("Home"), key("End"), " on the chart choose a bar, a cell or a point; ", key("Enter"), " goes to its pictures"),
-    make("li", {}, key("N"), key("P"), " or ", key("←"), key("→"), " on the picture: next or previous picture; ", key("Esc"), " goes back to the chart")));
-  const source = make("div", { class: "cl-source" }, view.source);
+  const arrows = [arrow("‹", "Previous picture", -1), arrow("›", "Next picture", 1)];
+  const photo = make("canvas", { class: "cl-canvas ev-photo", tabindex: 0, role: "application" });
+  const photoBox = make("div", { class: "cl-picture" }, photo);
+  const key = make("div", { class: "ev-key cl-hint" });
+  const list = make("ul", { class: "ev-list", "aria-label": "Boxes in question" });
+  const evidence = make("div", {}, photoBox, list, key);
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control, ", keycap("1"), " … ", keycap("5"), " choose a chart"],
+    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), keycap("Home"), keycap("End"), " on the chart choose a bar, a cell or a point, ", keycap("Enter"), " goes to its pictures"],
+    [keycap("N"), keycap("P"), " or ", keycap("←"), keycap("→"), " on the picture: next or previous picture, ", keycap("Esc"), " goes back to the chart"]);
   const root = make("section", { class: "cascade-lab evaluation-viewer", "aria-label": "Evaluation viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" }, tabs, source),
+    make("div", { class: "cl-head" }, tabs, make("div", { class: "cl-source" }, view.source)), tools,
     make("div", { class: "cl-body" },
-      make("div", {}, chartBox, legend,
-        make("div", { class: "cl-tools" }, label("read from ", stages), options.class_filter, options.iou, options.threshold), help),
-      make("div", { class: "ev-panel" }, headline, photoBox,
-        make("div", { class: "ev-walk" }, arrow("‹", "Previous picture", -1), place, arrow("›", "Next picture", 1)), list)));
+      make("div", {}, lead, chartBox, legend),
+      make("div", {}, headline, make("div", { class: "ev-walk" }, arrows[0], place, arrows[1]), evidence)), help);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, EVALUATION_TRAITS, root, paint);
-  const dark = matchMedia("(prefers-color-scheme: dark)"), theme = new MutationObserver(schedule);
-  dark.addEventListener("change", schedule);
-  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
 
   // ---- choosing
-  const toChart = (name) => { if (name !== get("chart")) put({ chart: name, item: 0, picture: 0 }); };
-  const choose = (item) => put({ item: clamp(item, 0, extent().count - 1), picture: 0 });
+  function toChart(name) {
+    if (name !== get("chart")) put({ chart: name, item: 0, picture: 0 });
+  }
+
   function walk(step) {
-    if (cases.length) put({ picture: (clamp(get("picture"), 0, cases.length - 1) + step + cases.length) % cases.length });
+    if (cases.length) put({ picture: (cases.indexOf(current()) + step + cases.length) % cases.length });
   }
 
   function itemUnder(event) {
     const area = canvas.getBoundingClientRect(), x = event.clientX - area.left, y = event.clientY - area.top;
-    return chart.items.find(({ place: [x1, y1, x2, y2] }) => x >= x1 && x < x2 && y >= y1 && y < y2)?.id ?? -1;
+    return chart.items.findIndex(({ place: [x1, y1, x2, y2] }) => x >= x1 && x < x2 && y >= y1 && y < y2);
   }
 
-  canvas.addEventListener("click", (event) => { if (itemUnder(event) >= 0) choose(itemUnder(event)); });
-  canvas.addEventListener("pointermove", (event) => setHovered(itemUnder(event)));
-  canvas.addEventListener("pointerleave", () => setHovered(-1));
-  function setHovered(item) {
+  function hover(item) {
     if (item === hovered) return;
     hovered = item;
-    canvas.title = item < 0 ? "" : chart.items[item].words;
+    canvas.title = chart.items[item]?.words ?? "";
     schedule();
   }
+
+  canvas.addEventListener("click", (event) => { if (itemUnder(event) >= 0) put({ item: itemUnder(event), picture: 0 }); });
+  canvas.addEventListener("pointermove", (event) => hover(itemUnder(event)));
+  canvas.addEventListener("pointerleave", () => hover(-1));
 
   // ---- keyboard
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onChart = event.target === canvas, onPhoto = event.target === photo, at = get("item"), { count: items, columns } = extent(), last = items - 1;
-    const digit = event.key.length === 1 ? "12345".indexOf(event.key) : -1;
-    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -10, PageDown: 10 };
+    const onChart = event.target === canvas, onPhoto = event.target === photo, letter = event.key.toLowerCase();
+    const named = Object.keys(CHARTS)[Number(event.key) - 1];
     const act =
-      digit >= 0 ? () => toChart(CHARTS[digit][0])
-      : event.key === "n" || event.key === "N" || (onPhoto && event.key === "ArrowRight") ? () => walk(1)
-      : event.key === "p" || event.key === "P" || (onPhoto && event.key === "ArrowLeft") ? () => walk(-1)
+      named ? () => toChart(named)
+      : letter === "n" || (onPhoto && event.key === "ArrowRight") ? () => walk(1)
+      : letter === "p" || (onPhoto && event.key === "ArrowLeft") ? () => walk(-1)
       : onPhoto && event.key === "Escape" ? () => canvas.focus()
       : !onChart ? null
       : event.key === "Enter" || event.key === " " ? () => photo.focus()
-      : event.key === "Home" ? () => choose(0)
-      : event.key === "End" ? () => choose(last)
-      : event.key in moves ? () => { const next = at + moves[event.key]; if ((next >= 0 && next <= last) || event.key.startsWith("Page")) choose(next); } : null;
+      : stepTo(event.key);
     if (!act) return;
     event.preventDefault();
     event.stopPropagation();
     act();
+  }
+
+  // What a key does to the chosen item. The chart may not be painted yet: keys can come faster than frames.
+  function stepTo(key) {
+    const [rows, columns] = CHARTS[get("chart")].grid(view), last = rows * columns - 1, item = get("item");
+    const ends = { Home: 0, End: last, PageUp: Math.max(item - 10, 0), PageDown: Math.min(item + 10, last) };
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
+    if (!(key in ends || key in moves)) return null;
+    const next = ends[key] ?? item + moves[key];
+    return () => { if (next >= 0 && next <= last) put({ item: next, picture: 0 }); };
   }
 
   // ---- painting
@@ -463,121 +529,109 @@ function render({ model, el }) {
     const style = getComputedStyle(root), read = (name) => style.getPropertyValue(name).trim();
     return {
       ink: read("--ink"), soft: read("--soft"), line: read("--line"), paper: read("--paper"), raised: read("--raised"),
-      bar: "#56B4E9", plain: "12px system-ui, sans-serif", bold: "600 12px system-ui, sans-serif",
+      plain: "12px system-ui, sans-serif", small: "11px system-ui, sans-serif", bold: "600 12px system-ui, sans-serif",
     };
   }
 
   function paint() {
     const now = choice(), one = reading();
     cases = casesOf(view, one, now);
+    const shown = current(), marks = shown ? marksOf(view, one, now, shown) : [];
     paintChart(one, now);
-    paintPhoto(one, now);
-    paintControls(one, now);
+    paintControls(now);
+    paintLegend(one, now);
+    paintEvidence(one, now, shown, marks);
+    root.dataset.boxes = cases.reduce((sum, each) => sum + each.detections.length + each.objects.length, 0);
     root.dataset.painted = [...EVALUATION_TRAITS.map(get), cases.length].join(":"); // what is shown now, for tests
   }
 
   function paintChart(one, now) {
-    const { context, width, height } = fitCanvas(canvas, chartBox, [270, 420], 470), colours = look();
-    chart = MAKERS[now.chart](view, one, now, { width, height });
+    const narrow = chartBox.clientWidth < 500, colours = look(), { title, layOut } = CHARTS[now.chart];
+    const { context, width, height } = fitCanvas(canvas, chartBox, narrow ? [3, 4] : [23, 40], 470);
+    chart = layOut(view, one, now, { width, height });
+    const chosen = chart.plain ? -1 : now.item;
     context.fillStyle = colours.paper;
     context.fillRect(0, 0, width, height);
-    for (const [item, style, alpha] of [[hovered, colours.soft, 0.12], [chart.plain ? -1 : get("item"), colours.soft, 0.16]]) {
-      if (!chart.items[item] || now.chart === "confusion") continue;
+    chart.draw(context, colours);
+    for (const item of [hovered, chosen]) {
+      if (!chart.items[item]) continue;
       const [x1, y1, x2, y2] = chart.items[item].place;
-      context.globalAlpha = alpha;
-      context.fillStyle = style;
+      context.globalAlpha = 0.13;
+      context.fillStyle = colours.soft;
       context.fillRect(x1, y1, x2 - x1, y2 - y1);
       context.globalAlpha = 1;
-    }
-    chart.draw(context, colours);
-    const chosen = chart.items[get("item")];
-    if (chosen && !chart.plain) {
-      const [x1, y1, x2, y2] = chosen.place;
       context.strokeStyle = colours.ink;
       context.lineWidth = 2;
-      context.strokeRect(x1 + 2, y1 + 2, x2 - x1 - 4, y2 - y1 - 4);
+      if (item === chosen) context.strokeRect(x1 + 2, y1 + 2, x2 - x1 - 4, y2 - y1 - 4);
     }
-    const title = CHARTS.find(([name]) => name === now.chart)[1];
-    canvas.setAttribute("aria-label", `${title}, ${one.name}. ${chosen?.words ?? ""}. Arrow keys choose, Enter goes to the pictures.`);
+    const { words } = chart.items[now.item];
+    headline.textContent = `${words[0].toUpperCase()}${words.slice(1)}.`;
+    canvas.setAttribute("aria-label", `${title}, ${one.name}. ${words}. Arrow keys choose, Enter goes to the pictures.`);
   }
 
-  function paintPhoto(one, now) {
-    const shown = current();
-    photo.style.visibility = shown ? "visible" : "hidden";
-    if (!shown) return photo.setAttribute("aria-label", "No picture");
-    const { picture } = shown, bitmap = view.bitmaps[picture];
+  function paintControls(now) {
+    const { lead: question, controls: heeded } = CHARTS[now.chart];
+    lead.textContent = question(now);
+    for (const button of tabs.children) button.setAttribute("aria-pressed", button.dataset.chart === now.chart);
+    for (const [name, control] of Object.entries(controls)) {
+      control.value = get(name);
+      control.parentElement.hidden = name !== "stages" && !heeded.includes(name);
+    }
+    thresholdValue.textContent = two(now.least);
+    threshold.setAttribute("aria-valuetext", two(now.least));
+  }
+
+  function paintLegend(one, now) {
+    const { note } = CHARTS[now.chart];
+    if (note) return legend.replaceChildren(make("span", {}, note(now)));
+    const aps = view.readings.map((each) => (now.chart === "iou" ? mean(range(IOUS).map((t) => apAt(view, each, t, now.label))) : apAt(view, each, now.iou, now.label)));
+    legend.replaceChildren(...view.readings.map((each, i) => make("span", { class: each === one ? "ev-now" : "" }, lineSample(each),
+      `${each.name}: ${now.chart === "iou" ? "AP" : apName(now.iou)} ${percent(aps[i])}`)));
+  }
+
+  // As swatch() of the kit, but on the paper on which the chart is drawn.
+  function lineSample({ color, dash }) {
+    return make("svg", { width: 44, height: 12, "aria-hidden": "true", class: "cl-swatch" },
+      make("line", { x1: 1, x2: 43, y1: 6, y2: 6, stroke: color || "currentColor", "stroke-width": 2.5, "stroke-dasharray": dash.join(" ") || "none" }));
+  }
+
+  function paintEvidence(one, now, shown, marks) {
+    place.textContent = shown ? placeOf(shown) : "No picture to show";
+    arrows.forEach((button) => { button.disabled = cases.length < 2; });
+    if (!shown && photo.matches(":focus")) canvas.focus(); // what is hidden loses the focus
+    evidence.hidden = !shown;
+    if (!shown) return;
+    list.replaceChildren(...marks.map(({ style, words }) => make("li", {}, swatch(style), make("span", {}, words))));
+    key.replaceChildren(...[["object", "ground truth"], ["other", `other box, score ≥ ${two(now.least)}`]].map(([name, text]) => make("span", {}, swatch(view.styles[name]), text)));
+    photo.setAttribute("aria-label", `${placeOf(shown)}: ${count(marks.length, "box")} in question. Arrow keys left and right change the picture.`);
+    paintPhoto(one, now, shown, marks);
+  }
+
+  function paintPhoto(one, now, { picture, objects, detections }, marks) {
+    const bitmap = view.bitmaps[picture], holder = view.holders[picture];
     const { context, width, height, scale } = fitCanvas(photo, photoBox, view.sizes[picture], 404);
     context.fillStyle = "#888";
     context.fillRect(0, 0, width, height);
-    if (bitmap) context.drawImage(scaledPicture(view.holders[picture], bitmap, photo), 0, 0, width, height);
-    else if (!view.holders[picture].asked) {
-      view.holders[picture].asked = true;
+    if (bitmap) context.drawImage(scaledPicture(holder, bitmap, photo), 0, 0, width, height);
+    else if (!holder.asked) {
+      holder.asked = true;
       decodePicture(view.pictures[picture]).then((decoded) => { view.bitmaps[picture] = decoded; schedule(); });
     }
-    const box = (boxes, row) => [...boxes.subarray(row * 4, row * 4 + 4)].map((value) => value * scale);
-    const objects = range(view.objectLabels.length).filter((m) => view.objectPicture[m] === picture && !shown.objects.includes(m));
-    const others = range(one.count).filter((d) => one.picture[d] === picture && one.scores[d] >= now.least && !shown.detections.includes(d));
-    strokeBoxes(context, objects.map((m) => box(view.objectBoxes, m)), TRUTH, 1.25);
-    strokeBoxes(context, others.map((d) => box(one.boxes, d)), OTHER, 1.25, 0.8);
-    const marks = [
-      ...shown.objects.map((m) => ({ corners: box(view.objectBoxes, m), style: LOST, text: `missed ${view.classes[view.objectLabels[m]]}` })),
-      ...shown.detections.map((d) => ({ corners: box(one.boxes, d), style: isRight(one, now, d) ? GOOD : BAD, text: `${view.classes[one.labels[d]]} ${two(one.scores[d])}` })),
-    ];
-    marks.forEach(({ corners, style }) => strokeBoxes(context, [corners], style, 2.5));
+    const scaled = (box) => box.map((value) => value * scale);
+    const truth = range(view.objectLabels.length).filter((m) => view.objectPicture[m] === picture && !objects.includes(m));
+    const others = range(one.count).filter((d) => one.picture[d] === picture && one.scores[d] >= now.least && !detections.includes(d));
+    strokeBoxes(context, others.map((d) => scaled(boxAt(one.boxes, d))), view.styles.other, 1.25, 0.8);
+    strokeBoxes(context, truth.map((m) => scaled(boxAt(view.objectBoxes, m))), view.styles.object, 1.25);
+    marks.forEach(({ box, style }) => strokeBoxes(context, [scaled(box)], style, 2.5));
     const taken = [];
-    for (const { corners, style, text } of marks) {
-      const spot = labelSpot(context, text, corners, [width, height], taken);
+    for (const { box, style, tag: text } of marks) {
+      const spot = labelSpot(context, text, scaled(box), [width, height], taken);
       if (spot) tag(context, text, ...spot, style.color);
     }
-    photo.setAttribute("aria-label", `${view.names[picture]}, ${cases.indexOf(shown) + 1} of ${count(cases.length, "picture")}: ` +
-      `${count(marks.length, "box")} in question. Arrow keys left and right change the picture.`);
-  }
-
-  function paintControls(one, now) {
-    for (const button of tabs.children) button.setAttribute("aria-pressed", button.dataset.chart === now.chart);
-    const curves = ["precision", "iou"].includes(now.chart);
-    options.class_filter.hidden = ["confusion", "pictures"].includes(now.chart);
-    options.iou.hidden = ["confusion", "iou"].includes(now.chart);
-    options.threshold.hidden = curves;
-    [[stages, "stages"], [classes, "class_filter"], [iou, "iou"], [threshold, "threshold"]].forEach(([control, name]) => { control.value = get(name); });
-    thresholdValue.textContent = two(now.least);
-    paintLegend(one, now, curves);
-    const shown = current(), boxes = cases.reduce((sum, one) => sum + one.detections.length + one.objects.length, 0);
-    const words = chart.items[now.item]?.words ?? "";
-    headline.textContent = `${words[0]?.toUpperCase() ?? ""}${words.slice(1)}.`;
-    place.textContent = shown ? `${view.names[shown.picture]}, ${cases.indexOf(shown) + 1} of ${count(cases.length, "picture")}` : "No picture to show";
-    list.replaceChildren(...(shown ? [
-      ...shown.objects.map((m) => entry(LOST, `missed: ${view.classes[view.objectLabels[m]]}`)),
-      ...shown.detections.map((d) => entry(isRight(one, now, d) ? GOOD : BAD, detectionWords(view, one, now, d))),
-    ] : []));
-    root.dataset.boxes = boxes;
-  }
-
-  const entry = (style, words) => make("li", {}, swatch(style), make("span", {}, words));
-
-  function paintLegend(one, now, curves) {
-    if (curves) {
-      legend.replaceChildren(...view.readings.map((reading) => {
-        const ap = now.chart === "precision" ? apAt(view, reading, now.iou, now.label) : mean(range(IOUS).map((t) => apAt(view, reading, t, now.label)));
-        const style = { color: reading.color || "#fff", dash: reading.dash };
-        return make("span", { class: reading === one ? "ev-now" : "" }, swatch(style), `${reading.name}: AP${now.chart === "precision" ? 50 + 5 * now.iou : ""} ${percent(ap)}`);
-      }));
-      return;
-    }
-    const text = {
-      errors: `Bars: points of AP${50 + 5 * now.iou} to be won if nothing of this kind were left. All scores count for the bars; the numbers on the right count from the least score on.`,
-      confusion: "Shade: share of the row. The surest box on an object, by IoU .5 or more, says what it is taken for; further boxes on it are not counted.",
-      pictures: `F1 at IoU ${nth(now.iou)}: right boxes over right boxes plus half of the wrong and half of the missed.`,
-    }[now.chart];
-    legend.replaceChildren(make("span", {}, text));
   }
 
   schedule();
-  return () => {
-    stop();
-    theme.disconnect();
-    dark.removeEventListener("change", schedule);
-  };
+  return stop;
 }
 
 export default { render };

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import traitlets
 
 from cascade_lab.evaluation.errors import ERRORS
-from cascade_lab.viz.palette import INK, mode_look
+from cascade_lab.viz.evaluation import MISSED_BOX, RIGHT_BOX, WRONG_BOX
+from cascade_lab.viz.palette import INK, ORANGE, PALE, PROPOSAL, SKY, TRUTH, LineLook, mode_look
 from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
-from cascade_lab.widgets.evaluation_cases import CHARTS, Case, Choice, cases, count_items
+from cascade_lab.widgets.evaluation_cases import (
+    CHARTS,
+    ERROR_WORDS,
+    NEIGHBOURS,
+    Case,
+    Chart,
+    Choice,
+    cases,
+    count_items,
+)
 from cascade_lab.widgets.stored_evaluation import EvaluationView, Reading
+
+_LOOKS = {
+    "right": RIGHT_BOX,
+    "wrong": WRONG_BOX,
+    "missed": MISSED_BOX,
+    "object": TRUTH,
+    "other": LineLook(colour=PALE, style=PROPOSAL.style),  # a detection that is not in question
+}
 
 
 class EvaluationViewer(CanvasWidget):
     """Show an evaluation; every trait below can be set from Python and follows what the reader does.
 
     Attributes:
-        chart: "errors", "confusion", "precision", "iou" or "pictures".
+        chart: "errors", "confusion", "precision", "iou" or "pictures"; another chart begins at its item 0.
         stages: whose detections, such as "1" or "1~3"; class_filter: a class name, or "" for all.
         iou: in percent, 50 to 95 in steps of 5; threshold: least score of a detection that counts.
         item: the chosen bar, cell, recall, IoU or rank, see ``Choice``.
-        picture: which of the pictures behind it, from 0.
+        picture: which of the pictures behind it, from 0; past the last one the last is shown.
 
     Raises:
         traitlets.TraitError: a trait is set outside its range.
@@ -38,7 +56,7 @@ class EvaluationViewer(CanvasWidget):
     item = traitlets.Int(0).tag(sync=True)
     picture = traitlets.Int(0).tag(sync=True)
 
-    def __init__(self, view: EvaluationView, *, chart: str = "errors", item: int = 0) -> None:
+    def __init__(self, view: EvaluationView, *, chart: Chart = "errors", item: int = 0) -> None:
         self.view = view
         super().__init__(_view=_payload(view), stages=list(view.readings)[-1])
         self.chart = chart
@@ -48,7 +66,7 @@ class EvaluationViewer(CanvasWidget):
     def choice(self) -> Choice:
         """Return what is chosen, as ``cases`` wants it."""
         return Choice(
-            chart=self.chart,  # pyright: ignore[reportArgumentType]
+            chart=cast(Chart, self.chart),
             item=self.item,
             label=self.view.classes.index(self.class_filter) if self.class_filter else None,
             iou=(self.iou - 50) // 5,
@@ -77,8 +95,7 @@ class EvaluationViewer(CanvasWidget):
 
     @traitlets.validate("item")
     def _check_item(self, proposal: Any) -> int:
-        most = count_items(self.view, self.chart)  # pyright: ignore[reportArgumentType]
-        return within("item", proposal["value"], 0, most - 1)
+        return within("item", proposal["value"], 0, count_items(self.view, cast(Chart, self.chart)) - 1)
 
     @traitlets.validate("picture")
     def _check_picture(self, proposal: Any) -> int:
@@ -102,7 +119,11 @@ def _payload(view: EvaluationView) -> dict[str, Any]:
     return {
         "source": view.source,
         "classes": list(view.classes),
-        "errors": [kind.name.lower() for kind in ERRORS],
+        "errors": [ERROR_WORDS[kind] for kind in ERRORS],
+        "neighbours": NEIGHBOURS,
+        "styles": {name: _style(look) for name, look in _LOOKS.items()},
+        "bar_color": SKY,
+        "confused_color": ORANGE,
         "names": list(view.names),
         "sizes": [list(size) for size in view.sizes],
         "pictures": list(view.pictures),
@@ -122,8 +143,8 @@ def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
     return {
         "mode": mode,
         "name": f"stage {mode}" if "~" not in mode else f"stages {mode} together",
+        **_style(look),
         "color": "" if look.colour == INK else look.colour,  # none: that of the text, in either theme
-        "dash": [] if look.style == "solid" else [length * look.width for length in look.style[1]],
         "boxes": float_bytes(matches.boxes),
         "labels": integer_bytes(matches.labels),
         "scores": float_bytes(matches.scores),
@@ -137,3 +158,9 @@ def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
         "precision": float_bytes(reading.curves.precision),
         "recall_scores": float_bytes(reading.curves.scores),
     }
+
+
+def _style(look: LineLook) -> dict[str, Any]:
+    """Return the colour, and the lengths of dashes and gaps in pixels (none: solid)."""
+    dash = [] if look.style == "solid" else [length * look.width for length in look.style[1]]
+    return {"color": look.colour, "dash": dash}

@@ -1,4 +1,9 @@
-"""The answers of a detector to a set of pictures, scored and explained, for the evaluation viewer."""
+"""The answers of a detector to a set of pictures, scored and explained, for the evaluation viewer.
+
+Boxes only. The kinds of error, the confusion and the pictures ask which *box* overlaps which, and the
+detections of the course are stored without masks. ``cascade-lab evaluate`` writes the mask AP of every stage, at
+every IoU, into ``results.json``; see `evaluation/per_stage.py`.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +41,14 @@ class EvaluationView:
     """Everything that the viewer shows.
 
     Attributes:
-        classes: names; names, sizes (H, W) and pictures (JPEG bytes): one for each picture, in the order of
-            ``Matches.pictures``.
+        classes: the name of every class, in the order of the labels.
+        names, sizes (H, W) in pixels, pictures (JPEG bytes, perhaps smaller than their size): one for each
+            picture, in the order of ``Matches.pictures``.
         readings: by the name of the stages that vote; the last is what the detector predicts.
         source: a line for the reader: model, step, data set.
+
+    Raises:
+        InputError: there is nothing to show, or the parts are of different pictures or classes.
     """
 
     classes: tuple[str, ...]
@@ -73,13 +82,15 @@ def evaluation_view(
     category_ids: Sequence[int] | None = None,
     source: str = "",
 ) -> EvaluationView:
-    """Score the detections of every reading, and keep what explains the scores.
+    """Score the boxes of every reading by the rules of COCO, and keep what explains the scores.
 
     Args:
         annotations: content of a COCO file that names the pictures to be shown and no others.
-        detections: COCO results of every reading, such as ``{"1": [...], "1~3": [...]}``.
+        detections: COCO results of every reading, such as ``{"1": [...], "1~3": [...]}``; masks in them are
+            left aside.
         pictures: uint8 (3, H, W), in the order of ascending image ids.
         category_ids: score these classes only; None scores all.
+        source: see `EvaluationView`.
 
     Raises:
         InputError: the number of pictures is not that of the annotations, or there is nothing to show.
@@ -105,13 +116,13 @@ def evaluation_view(
         classes=classes,
         names=tuple(row.get("file_name", f"picture {row['id']}") for row in rows),
         sizes=tuple((int(picture.shape[1]), int(picture.shape[2])) for picture in pictures),
-        pictures=tuple(_encode(picture) for picture in pictures),
+        pictures=tuple(_small_jpeg(picture) for picture in pictures),
         readings=readings,
         source=source,
     )
 
 
-def _encode(picture: Tensor) -> bytes:
+def _small_jpeg(picture: Tensor) -> bytes:
     image = Image.fromarray(np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy()))  # (H, W, 3)
     image.thumbnail((LONG_SIDE, LONG_SIDE))
     content = io.BytesIO()

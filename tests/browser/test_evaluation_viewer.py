@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from cascade_lab.evaluation.errors import ERRORS
+from cascade_lab.evaluation.errors import ERRORS, Kind, box_overlaps
 from cascade_lab.learn.course import course_pictures, course_run
 from cascade_lab.learn.course_evaluation import course_detections
 from cascade_lab.widgets.evaluation_cases import CHARTS
@@ -78,7 +78,8 @@ def test_numbers_of_the_charts_are_those_of_python(open_page, view):
     page, reading = open_page(viewer), view.readings["1~2"]
     page.locator(".cl-canvas").first.focus()
     for kind in ERRORS:
-        gain = float(page.locator(".cl-headline").inner_text().split("changes by ")[1].split(" ")[0])
+        told = page.locator(".cl-headline").inner_text().split("change by ")[1].split(" ")[0]
+        gain = float(told.replace("\N{MINUS SIGN}", "-"))
         assert gain == pytest.approx(reading.errors[0].gain(kind), abs=0.051)
         page.keyboard.press("ArrowDown")
         rest(page)
@@ -94,7 +95,7 @@ def test_numbers_of_the_charts_are_those_of_python(open_page, view):
     rest(page)
     for ap in reading.curves.ap():
         assert float(
-            re.search(r"is ([\d.]+)\.$", page.locator(".cl-headline").inner_text())[1]
+            re.search(r"is ([\d.]+):", page.locator(".cl-headline").inner_text())[1]
         ) == pytest.approx(ap, abs=0.051)
         page.keyboard.press("ArrowRight")
         rest(page)
@@ -167,7 +168,41 @@ def test_what_is_spoken_follows(open_page, view):
     words = page.locator(".cl-headline").inner_text()
     assert words.startswith("Too loose") and words[1:-1] in chart.get_attribute("aria-label")
     assert place(page).split(",")[0] in page.locator(".ev-photo").get_attribute("aria-label")
-    assert page.locator(".cl-headline").get_attribute("aria-live") == "polite"
+    for speaking in (".cl-headline", ".ev-walk strong"):
+        assert page.locator(speaking).get_attribute("aria-live") == "polite"
+
+
+def test_a_missed_object_names_the_box_that_comes_closest(open_page, view):
+    matches = view.readings["1~2"].matches
+    viewer = EvaluationViewer(view, item=ERRORS.index(Kind.MISSED))
+    viewer.threshold, told = 0.9, []
+    page, expected_words = open_page(viewer), []
+    for case in viewer.cases():
+        told += [text.split("missed: ")[1] for text in page.locator(".ev-list li").all_inner_texts()]
+        for m in case.objects:
+            name = view.classes[matches.object_labels[m]]
+            rivals = np.flatnonzero(
+                (matches.picture == case.picture) & (matches.labels == matches.object_labels[m])
+            )
+            overlaps = box_overlaps(matches.boxes[rivals], matches.object_boxes[[m]])[:, 0]
+            best = int(overlaps.argmax()) if len(rivals) else -1
+            words = f"closest box scores {matches.scores[rivals[best]]:.2f}, IoU {overlaps[best]:.2f}"
+            near = words if len(rivals) and overlaps[best] > 0 else f"no {name} box touches it"
+            expected_words.append(f"{name}, {near}")
+        page.get_by_role("button", name="Next picture").click()
+        rest(page)
+    assert told == expected_words and len(told) >= 4
+
+
+def test_boxes_in_question_have_numbers_on_the_picture_and_below(open_page, view):
+    viewer = EvaluationViewer(view, item=1)
+    page = open_page(viewer)
+    several = len(viewer.cases()[0].detections)
+    assert several > 1
+    texts = page.locator(".ev-list li").all_inner_texts()
+    assert [text.split(" ·")[0].strip() for text in texts] == [str(i + 1) for i in range(several)]
+    key = page.locator(".ev-key").inner_text()
+    assert "ground truth" in key and "other box, score \N{GREATER-THAN OR EQUAL TO} 0.30" in key
 
 
 def test_controls_of_a_chart_only(open_page, view):
@@ -190,27 +225,16 @@ def test_tab_reaches_every_control_in_reading_order(open_page, view):
     for _ in range(15):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
-        if reached[-1][1] == "Next picture":
+        if reached[-1][1] == "Keyboard":
             break
-    names = [str(name) for _, name, _ in reached]
+    names = [str(name).strip() for _, name, _ in reached]
     order = [
-        "Kinds of error",
-        "Pictures",
-        "Kinds of error, ",
-        "Stages",
-        "Class",
-        "IoU",
-        "Least score",
-        "Keyboard",
-        "picture",
-        "Previous picture",
-    ]
-    places = []
-    for wanted in order:
-        places.append(
-            next(i for i, name in enumerate(names) if name.strip().startswith(wanted) and i not in places)
-        )
-    assert places == sorted(places) and names[-1] == "Next picture"
+        "Kinds of error", "Confusion", "Precision and recall", "AP and IoU", "Pictures",
+        "Read from", "Class", "IoU", "Least score", "Kinds of error, ",
+        "Previous picture", "Next picture", "picture", "Keyboard",
+    ]  # fmt: skip
+    assert len(names) == len(order)
+    assert all(name.startswith(wanted) for name, wanted in zip(names, order, strict=True)), names
     assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
 
 
@@ -250,8 +274,19 @@ def test_nothing_to_show_is_said(open_page, view):
     viewer = EvaluationViewer(view)
     viewer.threshold = 1.0
     page = open_page(viewer)
-    assert place(page) == "No picture to show"
-    assert page.locator(".ev-photo").get_attribute("aria-label") == "No picture"
+    assert place(page) == "No picture to show" and not page.locator(".ev-photo").is_visible()
+    assert page.get_by_role("button", name="Next picture").is_disabled()
+    page.get_by_label("Least score").fill("0.3")
+    rest(page)
+    assert page.locator(".ev-photo").is_visible() and place(page).endswith("pictures")
+
+
+def test_a_picture_that_goes_hands_the_focus_back_to_the_chart(open_page, view):
+    page = open_page(EvaluationViewer(view))
+    page.locator(".ev-photo").focus()
+    page.get_by_label("Least score").evaluate("e => { e.value = 1; e.dispatchEvent(new Event('input')) }")
+    assert painted(page)[-1] == "0"
+    assert page.evaluate("document.activeElement === document.querySelector('.cl-canvas')")
 
 
 def test_forty_pictures_are_small_and_follow_the_hand(open_page, tmp_path):
