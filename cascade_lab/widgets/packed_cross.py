@@ -12,19 +12,18 @@ Forty pictures of 128 pixels, with 150 proposals, 3 stages and 4 classes, take a
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cascade_lab.errors import InputError
 from cascade_lab.heads.postprocess import Ensemble
 from cascade_lab.laboratory.crossed import Choice, Crossed, vote
+from cascade_lab.widgets.stored_trace import encode_picture
 
 MARGIN = 1e-5  # the browser's softmax differs by less
 ENSEMBLES: tuple[Ensemble, ...] = get_args(Ensemble)
@@ -94,7 +93,7 @@ def _pack_one(crossed: Crossed, i: int, least: float) -> PackedPicture:
     rows, labels = torch.cat(pairs).numpy().astype(np.uint16).T
     return PackedPicture(
         size=size,
-        picture=_encode(crossed.pictures[i]),
+        picture=encode_picture(crossed.pictures[i]),
         targets=truth.boxes.float().numpy(),
         target_labels=truth.labels.numpy().astype(np.int32),
         logits=np.array(logits),
@@ -112,20 +111,3 @@ def _shares(boxes: Tensor, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     shares = boxes.double() / torch.tensor([width, height, width, height])
     return (shares * 65535).round().clamp(0, 65535).numpy().astype(np.uint16)
-
-
-def _encode(picture: Tensor) -> bytes:
-    content = io.BytesIO()
-    array = picture.permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
-    Image.fromarray(array).save(content, "JPEG", quality=88, optimize=True)
-    return content.getvalue()
-
-
-def total_bytes(packed: Sequence[PackedPicture]) -> int:
-    """Return how many bytes go to the browser."""
-    return sum(
-        len(value) if isinstance(value, bytes) else value.nbytes
-        for one in packed
-        for value in vars(one).values()
-        if isinstance(value, (bytes, np.ndarray))
-    )

@@ -1,8 +1,8 @@
 """The answers of a detector to a set of pictures, scored and explained, for the evaluation viewer.
 
 Boxes only. The kinds of error, the confusion and the pictures ask which *box* overlaps which, and the
-detections of the course are stored without masks. ``cascade-lab evaluate`` writes the mask AP of every stage, at
-every IoU, into ``results.json``; see `evaluation/per_stage.py`.
+detections of the course are stored without masks. The mask AP of every stage, at every IoU, is what
+``cascade-lab evaluate`` writes into ``results.json``; see `evaluation/per_stage.py`.
 """
 
 from __future__ import annotations

@@ -165,7 +165,9 @@ function choiceWords(choice, about) {
     `score > ${two(choice.score_threshold)}`, `NMS ${two(choice.nms_iou)}`].join(", ");
 }
 
-const one1 = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+const percent = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+
+// Change of a score in points.
 function gain(value) {
   if (!Number.isFinite(value)) return "–";
   const text = Math.abs(value).toFixed(1);
@@ -175,18 +177,18 @@ function gain(value) {
 // ---------------------------------------------------------------- the viewer
 
 function render({ model, el }) {
-  const about = model.get("_about"), count = about.thresholds.length;
+  const about = model.get("_about"), count = about.stages, each = [...Array(count).keys()];
   const pictures = model.get("_pictures").map((raw) => decode(raw, count, about.classes.length));
   const get = (name) => model.get(name);
   const group = `wi-reading-${Math.random()}`, known = new Map(); // two viewers of one page must not share radios
-  let waiting = 0;
+  let waiting = 0, told = get("picture"); // the picture that the live region has spoken of
 
   const choiceNow = () => Object.fromEntries(CHOICE.map((name) => [name, get(name)]));
   const keyOf = (choice) => JSON.stringify(CHOICE.map((name) => choice[name]));
   const isPlain = () => keyOf(choiceNow()) === keyOf(about.plain);
   const current = () => pictures[get("picture")];
 
-  // ---- elements: the left column
+  // ---- elements: the picture
   const canvas = make("canvas", { tabindex: 0, class: "cl-canvas", role: "application", "aria-roledescription": "picture" });
   const stageBox = make("div", { class: "cl-picture" }, canvas);
   const status = make("div", { class: "cl-status", "aria-hidden": "true" });
@@ -199,22 +201,18 @@ function render({ model, el }) {
   };
   const range = (name, label, low, high, step) => {
     const input = make("input", {
-      type: "range", min: low, max: high, step, class: "wi-range", "aria-label": label,
+      type: "range", min: low, max: high, step, "aria-label": label,
       oninput: () => put({ [name]: Number(input.value) }),
     });
     const value = make("output", {});
     return [input, value];
   };
   const [showPlain, showPlainLabel] = checkbox("show_plain", "plain detections behind", swatch(about.styles.plain));
-  const layer = make("select", { "aria-label": "Boxes shown", onchange: () => put({ layer: layer.value }) });
-  const [positive, positiveValue] = range("positive_iou", "IoU a positive needs, in training", 0.3, 0.95, 0.05);
+  const layer = make("select", { "aria-label": "Show", onchange: () => put({ layer: layer.value }) });
+  const [positive, positiveValue] = range("positive_iou", "A positive needs IoU, in training", 0.3, 0.95, 0.05);
   const legend = make("div", { class: "wi-legend" });
-  const help = keyboardHelp(
-    [keycap("Tab"), " goes from control to control, arrow keys change the one that has the focus"],
-    [keycap("←"), keycap("→"), " on the picture: the picture before and after, ", keycap("Home"), keycap("End"), " first and last"],
-    [keycap("R"), " back to the plain setting, ", keycap("G"), " ground truth among the proposals, ", keycap("P"), " plain detections behind"]);
 
-  // ---- elements: the panel
+  // ---- elements: controls and numbers
   const radios = [];
   const radio = (values, label) => {
     const value = make("span", { class: "wi-ap" });
@@ -222,11 +220,11 @@ function render({ model, el }) {
     radios.push({ input, value, label, values });
     return make("label", { class: "wi-choice", title: label }, input, value);
   };
-  const cascade = make("tr", {}, make("th", { scope: "row" }, "cascade"), ...about.thresholds.map((_, k) =>
+  const cascade = make("tr", {}, make("th", { scope: "row" }, "cascade"), ...each.map((k) =>
     make("td", {}, radio({ stages: k + 1, foreign: [] }, k ? `The first ${k + 1} stages` : "The first stage alone"))));
-  const head = (text) => make("tr", {}, make("th", {}, ""), ...about.thresholds.map((_, k) => make("th", { scope: "col" }, text(k))));
-  const cells = about.thresholds.map((iou, h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
-    ...about.thresholds.map((_, k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
+  const head = (text) => make("tr", {}, make("th", {}, ""), ...each.map((k) => make("th", { scope: "col" }, text(k))));
+  const cells = each.map((h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
+    ...each.map((k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
   const matrix = make("table", { class: "wi-matrix", role: "radiogroup", "aria-label": "Reading" },
     make("tbody", {}, head((k) => (k ? `${k + 1} stages` : "1 stage")), cascade,
       make("tr", { class: "wi-gap" }, make("th", { colspan: count + 1, scope: "rowgroup" }, "One head alone, on the boxes that enter")),
@@ -237,32 +235,40 @@ function render({ model, el }) {
   const [added, addedLabel] = checkbox("targets_added", "ground truth among the proposals");
   const [score, scoreValue] = range("score_threshold", "Score threshold", about.least, 0.95, 0.01);
   const [nms, nmsValue] = range("nms_iou", "NMS IoU", 0.1, 0.95, 0.05);
-  const back = make("button", { type: "button", class: "wi-back", onclick: () => put(about.plain) }, "Back to the plain setting");
+  const back = make("button", { type: "button", onclick: () => put(about.plain) }, "Back to the plain setting");
   const rows = ["AP", "AP50", "AP75", "detections"].map((name) => make("tr", { "data-name": name },
     make("th", { scope: "row" }, name), make("td", {}), make("td", {}), make("td", {})));
   const summary = make("p", { class: "cl-headline" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const objects = pictures.reduce((sum, one) => sum + one.targetLabels.length, 0);
   const slider = (text, input, value) => make("label", { class: "wi-line" }, make("span", {}, text), input, value);
+  const help = keyboardHelp(
+    [keycap("Tab"), " goes from control to control, arrow keys change the one that has the focus"],
+    [keycap("←"), keycap("→"), " on the picture: the picture before and after, ", keycap("Home"), keycap("End"), " first and last"],
+    [keycap("R"), " back to the plain setting, ", keycap("G"), " ground truth among the proposals, ", keycap("P"), " plain detections behind"]);
 
+  // The order of the parts is that of a narrow window: what to change, what becomes of the boxes, what it scores.
   const root = make("section", { class: "cascade-lab what-if", "aria-label": "What-if viewer", onkeydown: onKey },
-    make("div", { class: "cl-head" },
-      make("div", { class: "wi-turn" }, "picture ", arrow("‹", "Previous picture", -1), chooser, arrow("›", "Next picture", 1))),
-    make("div", { class: "cl-body" },
-      make("div", {}, stageBox, status, legend,
-        make("div", { class: "cl-tools" }, make("label", {}, "show ", layer), showPlainLabel),
+    make("div", { class: "cl-head" }, summary, back),
+    make("div", { class: "wi-body" },
+      make("div", { class: "wi-controls" },
+        make("h3", {}, "Which heads judge the boxes?"),
+        make("p", { class: "cl-hint" }, "Click an AP to read the cascade that way. The plain setting, which is what the detector does by itself, has a dashed rim."), matrix,
+        make("label", { class: "wi-line wi-ensemble" }, make("span", {}, "ensemble"), ensemble), ensembleHint,
+        slider("score threshold", score, scoreValue), slider("NMS IoU", nms, nmsValue), addedLabel),
+      make("div", { class: "wi-view" },
+        make("div", { class: "wi-turn" }, "picture", arrow("‹", "Previous picture", -1), chooser, arrow("›", "Next picture", 1)),
+        stageBox, status, legend,
+        make("div", { class: "cl-tools" }, make("label", {}, "show", layer), showPlainLabel),
         make("div", { class: "wi-training" }, slider("a positive needs IoU", positive, positiveValue),
           make("p", { class: "cl-hint" }, "IoU thresholds act in training: there they decide which boxes a stage learns to call an object. " +
-            "The model is trained, so this slider moves no box and no AP. It only recolours who would be a positive.")), help),
-      make("div", { class: "wi-panel" }, summary,
+            "The model is trained, so this slider moves no box and no AP. It only recolours who would be a positive."))),
+      make("div", { class: "wi-numbers" },
         make("table", { class: "wi-scores" }, make("thead", {}, make("tr", {}, ...["", "this setting", "plain", "difference"].map((text) => make("th", { scope: "col" }, text)))),
           make("tbody", {}, ...rows)),
         make("p", { class: "cl-hint" }, `Box AP in percent over all ${pictures.length} pictures, ${objects} objects, counted in the browser by the rules of COCO. ` +
-          "On so few pictures a point more or less says little."),
-        make("h3", {}, "Choose who reads the boxes"), make("p", { class: "cl-hint" }, "Each button shows the AP of its choice; the plain one has a dashed rim."), matrix,
-        make("label", { class: "wi-line wi-ensemble" }, make("span", {}, "ensemble"), ensemble), ensembleHint,
-        slider("score threshold", score, scoreValue), slider("NMS IoU", nms, nmsValue),
-        make("div", { class: "wi-last" }, addedLabel, back))), live);
+          "On so few pictures a point more or less says little."))),
+    help, live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
 
@@ -317,7 +323,7 @@ function render({ model, el }) {
     for (const row of rows) {
       const name = row.dataset.name, whole = name === "detections", difference = now[name] - plain[name];
       const texts = whole ? [now[name], plain[name], difference ? `${difference < 0 ? "−" : "+"}${Math.abs(difference)}` : "0"]
-        : [one1(now[name]), one1(plain[name]), gain(difference)];
+        : [percent(now[name]), percent(plain[name]), gain(difference)];
       [now[name], plain[name], difference].forEach((value, i) => {
         row.children[i + 1].textContent = texts[i];
         row.children[i + 1].dataset.value = value;
@@ -325,13 +331,13 @@ function render({ model, el }) {
     }
     for (const { input, value, label, values } of radios) {
       const scores = known.get(keyOf({ ...choice, ...values }));
-      value.textContent = scores ? one1(scores.AP) : "…";
-      input.setAttribute("aria-label", scores ? `${label}, AP ${one1(scores.AP)}` : label);
+      value.textContent = scores ? percent(scores.AP) : "…";
+      input.setAttribute("aria-label", scores ? `${label}, AP ${percent(scores.AP)}` : label);
     }
     const key = keyOf(choice);
     if (root.dataset.measured === key) return;
     root.dataset.measured = key; // whose AP stands there now, for tests
-    live.textContent = `AP ${one1(now.AP)}, ${gain(now.AP - plain.AP)} against the plain setting`;
+    live.textContent = `AP ${percent(now.AP)}, ${gain(now.AP - plain.AP)} against the plain setting`;
   }
 
   // ---- painting
@@ -356,10 +362,10 @@ function render({ model, el }) {
     const shown = detections ? found.map(({ at, score: sure }) => ({ at, alpha: faint(sure) }))
       : enteringAt(one, cellOf(choice)[1], choice.targets_added).map((at) => ({ at, alpha: 1 }));
     const boxes = detections ? one.boxes : one.entering;
-    for (const each of shown) each.iou = bestIou(one, boxes, each.at);
-    for (const each of [...shown].reverse()) { // the best on top
-      const yes = each.iou >= least, alpha = detections || yes ? each.alpha : 0.2;
-      strokeBoxes(context, [corners(boxes, each.at)], yes ? about.styles.positive : about.styles.negative, 2, alpha);
+    for (const box of shown) box.iou = bestIou(one, boxes, box.at);
+    for (const box of [...shown].reverse()) { // the best on top
+      const yes = box.iou >= least, alpha = detections || yes ? box.alpha : 0.2;
+      strokeBoxes(context, [corners(boxes, box.at)], yes ? about.styles.positive : about.styles.negative, 2, alpha);
     }
     const taken = [];
     if (detections) found.slice(0, MOST_LABELS).forEach((d, i) => {
@@ -376,8 +382,10 @@ function render({ model, el }) {
     const objects = current().targetLabels.length, several = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
     const texts = [what ? `${total} ${what}` : several(total, "detection"), `${positives} would be positive`, several(objects, "object")];
     status.replaceChildren(make("strong", {}, texts[0]), make("span", {}, texts[1]), make("span", {}, texts[2]));
-    canvas.setAttribute("aria-label", `Picture ${get("picture") + 1} of ${pictures.length}, ${choiceWords(choiceNow(), about)}: ` +
-      `${texts.join(", ")} at IoU ${two(get("positive_iou"))}. Arrow keys left and right change the picture.`);
+    const which = `Picture ${get("picture") + 1} of ${pictures.length}`, words = `${texts.join(", ")} at IoU ${two(get("positive_iou"))}`;
+    canvas.setAttribute("aria-label", `${which}, ${choiceWords(choiceNow(), about)}: ${words}. Arrow keys left and right change the picture.`);
+    if (told !== get("picture")) live.textContent = `${which}: ${words}`;
+    told = get("picture");
   }
 
   function paintControls() {
@@ -399,7 +407,7 @@ function render({ model, el }) {
     }
     added.checked = get("targets_added");
     showPlain.checked = get("show_plain");
-    back.disabled = isPlain();
+    back.setAttribute("aria-disabled", isPlain()); // disabled outright it would lose the focus on the click
     const u = two(get("positive_iou"));
     legend.replaceChildren(...[[about.styles.positive, `IoU ≥ ${u} with any object: would be a positive`], [about.styles.negative, `IoU < ${u}`], [about.styles.target, "object"]]
       .map(([style, text]) => make("span", {}, swatch(style), " ", text)),

@@ -28,6 +28,10 @@ PLAIN = LineLook(colour=PALE, style=PROPOSAL.style)
 class WhatIf(CanvasWidget):
     """Show what a cascade would find if it were read otherwise. Every trait follows what the reader does.
 
+    Args:
+        crossed: what all heads said; classes: their names; choice: the first reading on show, else the plain
+            one, with which every other is compared.
+
     Attributes:
         picture: which picture, from 0.
         stages, ensemble, score_threshold, nms_iou, targets_added: as in `Choice`.
@@ -63,7 +67,7 @@ class WhatIf(CanvasWidget):
         super().__init__(
             _about={
                 "classes": list(classes),
-                "thresholds": [row[0].iou_threshold for row in crossed.looks],
+                "stages": crossed.stages,
                 "plain": _values(plain),
                 "least": plain.score_threshold,
                 "max_detections": crossed.postprocess.max_detections,

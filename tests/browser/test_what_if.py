@@ -210,6 +210,13 @@ def test_keyboard_alone_suffices(open_page, crossed):
         rest(page)
         assert page.get_by_label("Picture", exact=True).input_value() == str(number)
         assert f"Picture {number + 1} of {COUNT}" in page.locator(".cl-canvas").get_attribute("aria-label")
+        assert page.locator("[aria-live]").inner_text().startswith(f"Picture {number + 1} of {COUNT}: ")
+    back = page.get_by_role("button", name="Back to the plain setting")
+    back.focus()
+    page.keyboard.press("Enter")
+    rest(page)
+    assert back.get_attribute("aria-disabled") == "true"
+    assert page.evaluate(FOCUSED)[1].startswith("Back"), "the focus stays where it was"
 
 
 def test_iou_of_a_positive_only_recolours(open_page, crossed):
@@ -222,7 +229,7 @@ def test_iou_of_a_positive_only_recolours(open_page, crossed):
     plain, before = measured(page), pixels(page)
     assert status(page)[1] == f"{at_half[i]} would be positive"
     assert status(page)[2].startswith(f"{len(crossed.truth[i])} object")
-    page.get_by_label("IoU a positive needs").focus()
+    page.get_by_label("A positive needs IoU").focus()
     for _ in range(8):
         page.keyboard.press("ArrowRight")
     assert pixels(page) != before
@@ -272,19 +279,14 @@ def test_tab_reaches_every_control_in_reading_order(open_page, crossed):
     for _ in range(25):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
-        if reached[-1][1].startswith("Back"):
+        if reached[-1][1].strip() == "Keyboard":
             break
     names = [name.strip() for _, name, _ in reached]
-    order = ["Previous picture", "Picture", "Next picture", "Picture 1 of", "Boxes shown", "plain detections"]
-    order += [
-        "IoU a positive needs",
-        "Keyboard",
-        "The first 3 stages",
-        "Ensemble",
-        "Score threshold",
-        "NMS IoU",
-    ]
-    order += ["ground truth among", "Back to the plain setting"]
+    order = [
+        "Back to the plain setting", "The first 3 stages", "Ensemble", "Score threshold", "NMS IoU",
+        "ground truth among", "Previous picture", "Picture", "Next picture", "Picture 1 of", "Show",
+        "plain detections", "A positive needs IoU", "Keyboard",
+    ]  # fmt: skip
     assert len(names) == len(order)
     assert all(name.startswith(wanted) for name, wanted in zip(names, order, strict=True)), names
     assert all(suppressed == "true" for *_, suppressed in reached), "JupyterLab would take its keys"
@@ -333,6 +335,19 @@ def test_narrow_window_needs_no_sideways_scrolling(open_page, crossed, tmp_path)
     measured(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
     screenshot(page, "what_if_narrow", tmp_path)
+    parts = [page.locator(name).bounding_box() for name in (".wi-controls", ".wi-view", ".wi-numbers")]
+    tops = [part["y"] for part in parts]
+    assert tops == sorted(tops), "what to change, what becomes of the boxes, what it scores"
+
+
+def test_wide_window_shows_numbers_beside_the_picture_without_scrolling(open_page, crossed):
+    page = open_page(WhatIf(crossed, CLASSES))
+    controls, view, numbers = (
+        page.locator(name).bounding_box() for name in (".wi-controls", ".wi-view", ".wi-numbers")
+    )
+    assert numbers["x"] + numbers["width"] < view["x"] and numbers["y"] == view["y"]
+    assert controls["y"] >= numbers["y"] + numbers["height"]
+    assert controls["y"] + controls["height"] < 900
 
 
 def test_boxes_follow_the_hand_and_ap_within_a_second(open_page, crossed):
