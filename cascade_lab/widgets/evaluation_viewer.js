@@ -34,7 +34,7 @@ const CHARTS = {
     note: ({ iou }) => `F1 at IoU ${nth(iou)}: right boxes over right boxes plus half of the wrong and half of the missed; 1.00 is perfect.`,
   },
 };
-const RIGHT = 0, CLASSIFICATION = 1, LOCALISATION = 2, BOTH = 3, DUPLICATE = 4, MISSED = 6; // Kind of errors.py
+const RIGHT = 0, CLASSIFICATION = 1, LOCALISATION = 2, BOTH = 3, DUPLICATE = 4, MISSED = 6; // Kind; bar e is kind e + 1
 const LEFT_OUT = -2, RECALLS = 101, IOUS = 10;
 const EVALUATION_TRAITS = ["chart", "stages", "class_filter", "iou", "threshold", "item", "picture"];
 
@@ -91,6 +91,9 @@ function missedObjects(view, one, iou, least) {
   return range(view.objectLabels.length).filter((m) => !view.objectIgnored[m] && !met.has(m));
 }
 
+// The row of the confusion matrix: the class of the object that a detection is on; background stands last.
+const rowOf = (view, one, d) => (one.paired[d] < 0 ? view.classes.length : view.objectLabels[one.paired[d]]);
+
 function confusionCell(view, one, cell, least) {
   const classes = view.classes.length, said = cell % (classes + 1), truth = Math.floor(cell / (classes + 1));
   const counted = range(one.count).filter((d) => one.scores[d] >= least && one.paired[d] !== LEFT_OUT);
@@ -98,8 +101,7 @@ function confusionCell(view, one, cell, least) {
     const met = new Set(counted.map((d) => one.paired[d]));
     return [[], range(view.objectLabels.length).filter((m) => !met.has(m) && !view.objectIgnored[m] && view.objectLabels[m] === truth)];
   }
-  const on = (d) => (one.paired[d] < 0 ? classes : view.objectLabels[one.paired[d]]);
-  return [counted.filter((d) => on(d) === truth && one.labels[d] === said), []];
+  return [counted.filter((d) => rowOf(view, one, d) === truth && one.labels[d] === said), []];
 }
 
 function confusionCounts(view, one, least) {
@@ -107,7 +109,7 @@ function confusionCounts(view, one, least) {
   for (let d = 0; d < one.count; d += 1) {
     if (one.scores[d] < least || one.paired[d] === LEFT_OUT) continue;
     met.add(one.paired[d]);
-    counts[(one.paired[d] < 0 ? classes : view.objectLabels[one.paired[d]]) * (classes + 1) + one.labels[d]] += 1;
+    counts[rowOf(view, one, d) * (classes + 1) + one.labels[d]] += 1;
   }
   view.objectLabels.forEach((label, m) => { if (!met.has(m) && !view.objectIgnored[m]) counts[label * (classes + 1) + classes] += 1; });
   return counts;
@@ -361,10 +363,9 @@ function precisionChart(view, one, choice, size) {
   const step = (frame.right - frame.left) / (RECALLS - 1);
   const items = curves.get(one).map((precision, id) => {
     const recall = `recall ${two(id / 100)}`, x = frame.x(id / 100);
-    const never = precisionsAt(view, one, choice.iou, choice.label, id).some((value) => value === 0);
-    const words = precision > 0
-      ? `${recall}, precision ${two(precision)}: the last boxes of each class on the way there${never ? ", and what other classes never find" : ""}`
-      : `${recall} is never reached: these objects are not found`;
+    const all = precisionsAt(view, one, choice.iou, choice.label, id).every((value) => value > 0);
+    const shown = all ? "the last boxes of each class on the way there" : "the last boxes of each class that gets there, and what the others miss";
+    const words = precision > 0 ? `${recall}, precision ${two(precision)}: ${shown}` : `${recall} is never reached: these objects are missed`;
     return { place: [x - step / 2, frame.top, x + step / 2, frame.bottom], words };
   });
   const draw = (context, look) => {
@@ -381,7 +382,7 @@ function iouChart(view, one, choice, size) {
   const half = (frame.x(0.55) - frame.x(0.5)) / 2;
   const items = curves.get(one).map((ap, id) => ({
     place: [frame.x(0.5 + 0.05 * id) - half, frame.top, frame.x(0.5 + 0.05 * id) + half, frame.bottom],
-    words: `AP at IoU ${nth(id)} is ${percent(ap)}: boxes that are right here${id + 1 < IOUS ? ` and no longer at ${nth(id + 1)}` : ", too"}`,
+    words: `AP at IoU ${nth(id)} is ${percent(ap)}: boxes that are right ${id + 1 < IOUS ? `here and no longer at ${nth(id + 1)}` : "even here"}`,
   }));
   const draw = (context, look) => {
     frame.draw(context, look);
@@ -416,8 +417,10 @@ function render({ model, el }) {
   let chart = { items: [] }, cases = [], hovered = -1;
 
   const reading = () => view.readings.find((one) => one.mode === get("stages"));
+  const lastItem = () => CHARTS[get("chart")].grid(view).reduce((rows, columns) => rows * columns) - 1;
   const choice = () => ({
-    chart: get("chart"), item: get("item"), iou: (get("iou") - 50) / 5, least: get("threshold"),
+    chart: get("chart"), item: Math.min(get("item"), lastItem()), // from Python, chart and item come one after the other
+    iou: (get("iou") - 50) / 5, least: get("threshold"),
     label: get("class_filter") ? view.classes.indexOf(get("class_filter")) : null,
   });
   const current = () => cases[clamp(get("picture"), 0, cases.length - 1)];
@@ -446,14 +449,14 @@ function render({ model, el }) {
     make("label", {}, "read from", controls.stages), make("label", {}, "class", controls.class_filter),
     make("label", {}, "IoU", controls.iou), make("label", {}, "least score", threshold, thresholdValue));
   const lead = make("p", { class: "ev-lead" });
-  const canvas = make("canvas", { class: "cl-canvas", tabindex: 0, role: "application" });
+  const canvas = make("canvas", { class: "cl-canvas", tabindex: 0, role: "application", "aria-roledescription": "chart" });
   const chartBox = make("div", { class: "ev-chart" }, canvas);
   const legend = make("div", { class: "ev-legend" });
   const headline = make("p", { class: "cl-headline", "aria-live": "polite" });
   const place = make("strong", { "aria-live": "polite" });
   const arrow = (text, words, step) => make("button", { type: "button", "aria-label": words, onclick: () => walk(step) }, text);
   const arrows = [arrow("‹", "Previous picture", -1), arrow("›", "Next picture", 1)];
-  const photo = make("canvas", { class: "cl-canvas ev-photo", tabindex: 0, role: "application" });
+  const photo = make("canvas", { class: "cl-canvas ev-photo", tabindex: 0, role: "application", "aria-roledescription": "picture" });
   const photoBox = make("div", { class: "cl-picture" }, photo);
   const key = make("div", { class: "ev-key cl-hint" });
   const list = make("ul", { class: "ev-list", "aria-label": "Boxes in question" });
@@ -487,7 +490,6 @@ function render({ model, el }) {
   function hover(item) {
     if (item === hovered) return;
     hovered = item;
-    canvas.title = chart.items[item]?.words ?? "";
     schedule();
   }
 
@@ -516,7 +518,7 @@ function render({ model, el }) {
 
   // What a key does to the chosen item. The chart may not be painted yet: keys can come faster than frames.
   function stepTo(key) {
-    const [rows, columns] = CHARTS[get("chart")].grid(view), last = rows * columns - 1, item = get("item");
+    const [, columns] = CHARTS[get("chart")].grid(view), last = lastItem(), { item } = choice();
     const ends = { Home: 0, End: last, PageUp: Math.max(item - 10, 0), PageDown: Math.min(item + 10, last) };
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
     if (!(key in ends || key in moves)) return null;
@@ -565,8 +567,14 @@ function render({ model, el }) {
       if (item === chosen) context.strokeRect(x1 + 2, y1 + 2, x2 - x1 - 4, y2 - y1 - 4);
     }
     const { words } = chart.items[now.item];
-    headline.textContent = `${words[0].toUpperCase()}${words.slice(1)}.`;
+    canvas.title = chart.items[hovered]?.words ?? "";
+    say(headline, `${words[0].toUpperCase()}${words.slice(1)}.`);
     canvas.setAttribute("aria-label", `${title}, ${one.name}. ${words}. Arrow keys choose, Enter goes to the pictures.`);
+  }
+
+  // Of a live region a screen reader speaks anew whenever its text is set, also to the same.
+  function say(region, text) {
+    if (region.textContent !== text) region.textContent = text;
   }
 
   function paintControls(now) {
@@ -596,7 +604,7 @@ function render({ model, el }) {
   }
 
   function paintEvidence(one, now, shown, marks) {
-    place.textContent = shown ? placeOf(shown) : "No picture to show";
+    say(place, shown ? placeOf(shown) : "No picture to show");
     arrows.forEach((button) => { button.disabled = cases.length < 2; });
     if (!shown && photo.matches(":focus")) canvas.focus(); // what is hidden loses the focus
     evidence.hidden = !shown;

@@ -36,10 +36,10 @@ class EvaluationViewer(CanvasWidget):
     """Show an evaluation; every trait below can be set from Python and follows what the reader does.
 
     Attributes:
-        chart: "errors", "confusion", "precision", "iou" or "pictures"; another chart begins at its item 0.
+        chart: "errors", "confusion", "precision", "iou" or "pictures".
         stages: whose detections, such as "1" or "1~3"; class_filter: a class name, or "" for all.
         iou: in percent, 50 to 95 in steps of 5; threshold: least score of a detection that counts.
-        item: the chosen bar, cell, recall, IoU or rank, see ``Choice``.
+        item: the chosen bar, cell, recall, IoU or rank, see ``Choice``; 0 where a new chart has fewer.
         picture: which of the pictures behind it, from 0; past the last one the last is shown.
 
     Raises:
@@ -102,8 +102,10 @@ class EvaluationViewer(CanvasWidget):
         return within("picture", proposal["value"], 0, len(self.view.pictures) - 1)
 
     @traitlets.observe("chart")
-    def _start_chart(self, change: Any) -> None:
-        self.item = 0  # the number of a bar means nothing in another chart
+    def _keep_item_in_range(self, change: Any) -> None:
+        # Only then: the page sets chart and item in one message, and must not be thrown back to item 0.
+        if self.item >= count_items(self.view, cast(Chart, self.chart)):
+            self.item = 0
 
 
 def _one_of(name: str, value: Any, known: list[Any]) -> Any:

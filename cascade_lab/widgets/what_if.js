@@ -382,7 +382,7 @@ function render({ model, el }) {
     const objects = current().targetLabels.length, several = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
     const texts = [what ? `${total} ${what}` : several(total, "detection"), `${positives} would be positive`, several(objects, "object")];
     status.replaceChildren(make("strong", {}, texts[0]), make("span", {}, texts[1]), make("span", {}, texts[2]));
-    const which = `Picture ${get("picture") + 1} of ${pictures.length}`, words = `${texts.join(", ")} at IoU ${two(get("positive_iou"))}`;
+    const which = `Picture ${get("picture") + 1} of ${pictures.length}`, words = `${texts[0]}, ${texts[1]} at IoU ${two(get("positive_iou"))}, ${texts[2]}`;
     canvas.setAttribute("aria-label", `${which}, ${choiceWords(choiceNow(), about)}: ${words}. Arrow keys left and right change the picture.`);
     if (told !== get("picture")) live.textContent = `${which}: ${words}`;
     told = get("picture");

@@ -65,8 +65,7 @@ def test_every_item_shows_what_python_says(open_page, view, chart, stages, class
         assert shown(page) == expected(viewer), f"{chart} {item}"
         found = viewer.cases()
         if found:
-            names = [row.split(", ")[0] for row in [place(page)]]
-            assert names == [view.names[found[0].picture]]
+            assert place(page).split(", ")[0] == view.names[found[0].picture]
             boxes = page.locator(".ev-list li").count()
             assert boxes == len(found[0].detections) + len(found[0].objects)
         for _ in range(step):

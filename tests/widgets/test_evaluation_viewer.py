@@ -33,10 +33,20 @@ def test_traits_choose_the_cases(view):
     assert viewer.cases() == cases(view, "1", viewer.choice)
 
 
-def test_another_chart_begins_anew(view):
+def test_an_item_that_another_chart_lacks_becomes_the_first(view):
     viewer = EvaluationViewer(view, chart="confusion", item=9)
     viewer.chart = "iou"
+    assert viewer.item == 9
+    viewer.chart = "errors"
     assert viewer.item == 0
+
+
+def test_what_the_page_sets_is_not_sent_back(view):
+    """Coming late, it would throw the reader back."""
+    viewer, sent = EvaluationViewer(view, item=5), []
+    viewer._send = lambda message, buffers=None: sent.append(message)
+    viewer.set_state({"chart": "confusion", "item": 3, "picture": 0, "threshold": 0.5})
+    assert (viewer.chart, viewer.item, viewer.threshold) == ("confusion", 3, 0.5) and not sent
 
 
 @pytest.mark.parametrize(
