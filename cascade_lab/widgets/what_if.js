@@ -40,6 +40,12 @@ function voters({ stages, ensemble, foreign }) {
   return Array.from({ length: stages }, (_, k) => [k, last ? stages - 1 : k]);
 }
 
+// What decides the scores of a choice: with one voter there is nothing to average.
+function scoreKey(choice) {
+  const heads = voters(choice), rule = heads.length > 1 ? choice.ensemble : "";
+  return JSON.stringify([heads, rule, cellOf(choice), choice.score_threshold, choice.nms_iou, choice.targets_added]);
+}
+
 // The probability (R, K) of every class for every row; the background gets the rest.
 function vote(one, choice) {
   const { count, classes, stages, logits } = one, width = classes + 1, heads = voters(choice);
@@ -177,10 +183,11 @@ function gain(value) {
 // ---------------------------------------------------------------- the viewer
 
 function render({ model, el }) {
-  const about = model.get("_about"), count = about.stages, each = [...Array(count).keys()];
+  const about = model.get("_about"), count = about.stages, stageIndices = [...Array(count).keys()];
   const pictures = model.get("_pictures").map((raw) => decode(raw, count, about.classes.length));
   const get = (name) => model.get(name);
-  const group = `wi-reading-${Math.random()}`, known = new Map(); // two viewers of one page must not share radios
+  const group = `wi-reading-${Math.random()}`; // two viewers of one page must not share radios
+  const known = new Map(); // scores that were measured, by scoreKey
   let waiting = 0, told = get("picture"); // the picture that the live region has spoken of
 
   const choiceNow = () => Object.fromEntries(CHOICE.map((name) => [name, get(name)]));
@@ -220,11 +227,11 @@ function render({ model, el }) {
     radios.push({ input, value, label, values });
     return make("label", { class: "wi-choice", title: label }, input, value);
   };
-  const cascade = make("tr", {}, make("th", { scope: "row" }, "cascade"), ...each.map((k) =>
+  const cascade = make("tr", {}, make("th", { scope: "row" }, "cascade"), ...stageIndices.map((k) =>
     make("td", {}, radio({ stages: k + 1, foreign: [] }, k ? `The first ${k + 1} stages` : "The first stage alone"))));
-  const head = (text) => make("tr", {}, make("th", {}, ""), ...each.map((k) => make("th", { scope: "col" }, text(k))));
-  const cells = each.map((h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
-    ...each.map((k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
+  const head = (text) => make("tr", {}, make("th", {}, ""), ...stageIndices.map((k) => make("th", { scope: "col" }, text(k))));
+  const cells = stageIndices.map((h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
+    ...stageIndices.map((k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
   const matrix = make("table", { class: "wi-matrix", role: "radiogroup", "aria-label": "Reading" },
     make("tbody", {}, head((k) => (k ? `${k + 1} stages` : "1 stage")), cascade,
       make("tr", { class: "wi-gap" }, make("th", { colspan: count + 1, scope: "rowgroup" }, "One head alone, on the boxes that enter")),
@@ -302,20 +309,15 @@ function render({ model, el }) {
   }
 
   // ---- AP: one reading at a time, with room between them for the hand
-  function scoresOf(choice) {
-    const name = keyOf(choice);
-    if (!known.has(name)) known.set(name, measure(pictures, choice, about));
-    return known.get(name);
-  }
+  const scoresOf = (choice) => known.get(scoreKey(choice));
 
   function measureNext() {
     clearTimeout(waiting);
     const choice = choiceNow();
     const wanted = [choice, about.plain, ...radios.map(({ values }) => ({ ...choice, ...values }))];
-    const next = wanted.find((one) => !known.has(keyOf(one)));
-    if (known.has(keyOf(choice)) && known.has(keyOf(about.plain))) paintScores();
-    if (!next) return;
-    waiting = setTimeout(() => { scoresOf(next); measureNext(); });
+    const next = wanted.find((one) => !scoresOf(one));
+    if (scoresOf(choice) && scoresOf(about.plain)) paintScores();
+    if (next) waiting = setTimeout(() => { known.set(scoreKey(next), measure(pictures, next, about)); measureNext(); });
   }
 
   function paintScores() {
@@ -330,7 +332,7 @@ function render({ model, el }) {
       });
     }
     for (const { input, value, label, values } of radios) {
-      const scores = known.get(keyOf({ ...choice, ...values }));
+      const scores = scoresOf({ ...choice, ...values });
       value.textContent = scores ? percent(scores.AP) : "…";
       input.setAttribute("aria-label", scores ? `${label}, AP ${percent(scores.AP)}` : label);
     }
@@ -378,9 +380,9 @@ function render({ model, el }) {
   }
 
   function tell(total, positives) {
-    const stage = cellOf(choiceNow())[1] + 1, what = get("layer") === "detections" ? "" : `boxes enter stage ${stage}`;
-    const objects = current().targetLabels.length, several = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-    const texts = [what ? `${total} ${what}` : several(total, "detection"), `${positives} would be positive`, several(objects, "object")];
+    const stage = cellOf(choiceNow())[1] + 1, several = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+    const boxes = get("layer") === "detections" ? several(total, "detection") : `${total} boxes enter stage ${stage}`;
+    const texts = [boxes, `${positives} would be positive`, several(current().targetLabels.length, "object")];
     status.replaceChildren(make("strong", {}, texts[0]), make("span", {}, texts[1]), make("span", {}, texts[2]));
     const which = `Picture ${get("picture") + 1} of ${pictures.length}`, words = `${texts[0]}, ${texts[1]} at IoU ${two(get("positive_iou"))}, ${texts[2]}`;
     canvas.setAttribute("aria-label", `${which}, ${choiceWords(choiceNow(), about)}: ${words}. Arrow keys left and right change the picture.`);

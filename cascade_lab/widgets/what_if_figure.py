@@ -20,6 +20,7 @@ from cascade_lab.viz.palette import BLUE, FAINT, GREEN, GREY, INK, TRUTH, VERMIL
 from cascade_lab.widgets.choice_words import choice_words
 
 MEASURES = ("AP", "AP50", "AP75")
+LETTERS = "ABCD"  # name of each reading
 FILLS = ((GREY, ""), (BLUE, "///"), (VERMILLION, "..."), (GREEN, "xx"))  # colour and hatching of each reading
 
 
@@ -53,7 +54,7 @@ def draw_what_if(
         _add_detections(axes, read(crossed, choices[number])[picture], classes, threshold, FILLS[number][0])
         unbroken = re.sub(r" (>|\d)", "\N{NO-BREAK SPACE}\\1", choice_words(choices[number]))
         words = "\n".join(textwrap.wrap(unbroken, 38))
-        axes.set_title(f"{_letter(number)}: {words}", fontsize=9, color=INK)
+        axes.set_title(f"{LETTERS[number]}: {words}", fontsize=9, color=INK)
     _add_bars(lower.subplots(), crossed, choices, classes)
     return figure
 
@@ -64,13 +65,12 @@ def _add_detections(
     assert found.scores is not None and found.labels is not None
     shown = found[found.scores >= threshold]
     assert shown.scores is not None and shown.labels is not None
-    hidden = (
-        (pairwise_iou(shown.boxes, shown.boxes) > 0.3).tril(-1).any(1)
-    )  # its tag would lie on a better one
-    columns = zip(shown.boxes.tolist(), shown.labels.tolist(), shown.scores.tolist(), hidden, strict=True)
-    for box, label, sure, untagged in reversed(list(columns)):  # the best on top
+    near = pairwise_iou(shown.boxes, shown.boxes) > 0.3  # (D, D), the best first
+    tagged = ~near.tril(-1).any(1)  # no tag where it would lie on that of a better box
+    columns = zip(shown.boxes.tolist(), shown.labels.tolist(), shown.scores.tolist(), tagged, strict=True)
+    for box, label, sure, has_tag in reversed(list(columns)):  # the best on top
         add_box(axes, box, LineLook(colour=colour, style="solid"))
-        if not untagged:
+        if has_tag:
             add_tag(axes, box, f"{classes[label]} {sure:.2f}", colour, 8.0)
 
 
@@ -85,7 +85,7 @@ def _add_bars(axes: Axes, crossed: Crossed, choices: Sequence[Choice], classes: 
         colour, hatch = FILLS[number]
         axes.bar(places, values, 0.92 * width, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
         for x, value, change in zip(places, values, values - first, strict=True):
-            text = f"{_letter(number)}\n{value:.1f}" + (f"\n({change:+.1f})" if number else "")
+            text = f"{LETTERS[number]}\n{value:.1f}" + (f"\n({change:+.1f})" if number else "")
             axes.annotate(
                 text, (x, value), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
                 fontsize=8, color=INK,
@@ -95,7 +95,3 @@ def _add_bars(axes: Axes, crossed: Crossed, choices: Sequence[Choice], classes: 
     axes.set_ylabel(f"box AP, {len(crossed)} pictures", fontsize=9, color=FAINT)
     axes.tick_params(labelsize=9, colors=FAINT)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _letter(number: int) -> str:
-    return "ABCD"[number]
