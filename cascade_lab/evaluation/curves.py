@@ -47,9 +47,8 @@ class Curves:
 
 def precision_recall(evaluation: COCOeval) -> Curves:
     """Collect the curves of an evaluation (``run_cocoeval``), over objects of every size."""
-    precision, scores = (
-        evaluation.eval[name][:, :, :, EVERY_SIZE, MOST_DETECTIONS] for name in ("precision", "scores")
-    )  # (T, 101, K), -1: no object
+    precision = evaluation.eval["precision"][..., EVERY_SIZE, MOST_DETECTIONS]  # (T, 101, K), -1: no object
+    scores = evaluation.eval["scores"][..., EVERY_SIZE, MOST_DETECTIONS]
     return Curves(
         classes=tuple(row["name"] for row in evaluation.cocoGt.loadCats(evaluation.params.catIds)),
         ious=np.asarray(evaluation.params.iouThrs),

@@ -75,13 +75,20 @@ function gain(value) {
   return text === "0.0" ? "0.0" : (value < 0 ? "−" : "+") + text;
 }
 
-// Precision at a recall: of one class, or of all classes that have objects.
-function precisionsAt(view, one, iou, label, recall) {
-  const first = (iou * RECALLS + recall) * view.classes.length, labels = label === null ? range(view.classes.length) : [label];
-  return labels.map((k) => one.precision[first + k]).filter(Number.isFinite);
+// Precision at a recall; NaN for a class without objects, 0 where the recall is never reached.
+const precisionAt = (view, one, iou, recall, k) => one.precision[(iou * RECALLS + recall) * view.classes.length + k];
+const labelsOf = (view, label) => (label === null ? range(view.classes.length) : [label]);
+
+// Precision at every recall: of one class, or the mean over the classes that have objects. Loops, for 80 classes.
+function curveOf(view, one, iou, label) {
+  const labels = labelsOf(view, label).filter((k) => Number.isFinite(precisionAt(view, one, iou, 0, k)));
+  return range(RECALLS).map((recall) => {
+    let sum = 0;
+    for (const k of labels) sum += precisionAt(view, one, iou, recall, k);
+    return sum / labels.length;
+  });
 }
 
-const curveOf = (view, one, iou, label) => range(RECALLS).map((recall) => mean(precisionsAt(view, one, iou, label, recall)));
 const apAt = (view, one, iou, label) => 100 * mean(curveOf(view, one, iou, label));
 
 // Objects that neither a right detection nor a repairable mistake of at least this score is about.
@@ -130,12 +137,12 @@ function pictureCounts(view, one, { iou, least }) {
 }
 
 function aroundPoint(view, one, { item, label, iou }) {
-  const classes = view.classes.length, detections = [], objects = [];
+  const detections = [], objects = [];
   const met = new Set(range(one.count).map((d) => matchedAt(one, iou, d)).filter((m) => m >= 0));
-  for (const k of label === null ? range(classes) : [label]) {
-    const point = (iou * RECALLS + item) * classes + k;
-    if (one.precision[point] > 0) {
-      const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= one.recallScores[point]);
+  for (const k of labelsOf(view, label)) {
+    if (precisionAt(view, one, iou, item, k) > 0) {
+      const least = one.recallScores[(iou * RECALLS + item) * view.classes.length + k];
+      const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= least);
       detections.push(...rows.sort((a, b) => one.scores[b] - one.scores[a] || a - b).slice(-view.neighbours));
     } else {
       objects.push(...range(view.objectLabels.length).filter((m) => view.objectLabels[m] === k && !view.objectIgnored[m] && !met.has(m)));
@@ -363,7 +370,7 @@ function precisionChart(view, one, choice, size) {
   const step = (frame.right - frame.left) / (RECALLS - 1);
   const items = curves.get(one).map((precision, id) => {
     const recall = `recall ${two(id / 100)}`, x = frame.x(id / 100);
-    const all = precisionsAt(view, one, choice.iou, choice.label, id).every((value) => value > 0);
+    const all = labelsOf(view, choice.label).every((k) => precisionAt(view, one, choice.iou, id, k) !== 0);
     const shown = all ? "the last boxes of each class on the way there" : "the last boxes of each class that gets there, and what the others miss";
     const words = precision > 0 ? `${recall}, precision ${two(precision)}: ${shown}` : `${recall} is never reached: these objects are missed`;
     return { place: [x - step / 2, frame.top, x + step / 2, frame.bottom], words };
