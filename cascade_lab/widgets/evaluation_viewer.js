@@ -8,30 +8,36 @@ const CHARTS = {
   errors: {
     title: "Kinds of error", controls: ["class_filter", "iou", "threshold"], layOut: errorsChart,
     grid: (view) => [view.errors.length, 1],
-    lead: ({ iou }) => `By how much would ${apName(iou)} rise if nothing of one kind went wrong? Click a bar to see its pictures.`,
-    note: ({ least }) => `Bars count boxes of every score; the numbers at the right count those that score ${two(least)} or more.`,
+    lead: ({ iou }) => `By how much would ${apName(iou)} rise if nothing of one kind went wrong? ` +
+      "Click a bar to see its pictures.",
+    note: ({ least }) => "Bars count boxes of every score; " +
+      `the numbers at the right count those that score ${two(least)} or more.`,
   },
   confusion: {
     title: "Confusion", controls: ["threshold"], layOut: confusionChart,
     grid: (view) => [view.classes.length + 1, view.classes.length + 1],
     lead: () => "Which class is taken for which? Click a cell to see its pictures.",
-    note: () => "The stronger the colour, the larger the share of the row. The surest box that overlaps an object by IoU .50 or more speaks for it; further boxes on it are not counted.",
+    note: () => "The stronger the colour, the larger the share of the row. The surest box that overlaps an object " +
+      "by IoU .50 or more speaks for it; further boxes on it are not counted.",
   },
   precision: {
     title: "Precision and recall", controls: ["class_filter", "iou"], layOut: precisionChart,
     grid: () => [1, RECALLS],
-    lead: ({ iou }) => `Taking the surest boxes first: which share of them is right (precision) once this share of the objects is found (recall)? The area under a line is its ${apName(iou)}. Click a recall to see its boxes.`,
+    lead: ({ iou }) => "Taking the surest boxes first: which share of them is right (precision) once this share of " +
+      `the objects is found (recall)? The area under a line is its ${apName(iou)}. Click a recall to see its boxes.`,
   },
   iou: {
     title: "AP and IoU", controls: ["class_filter"], layOut: iouChart,
     grid: () => [1, IOUS],
-    lead: () => "What is left of AP if a right box must overlap its object more? Click an IoU to see which boxes the next one refuses.",
+    lead: () => "What is left of AP if a right box must overlap its object more? " +
+      "Click an IoU to see which boxes the next one refuses.",
   },
   pictures: {
     title: "Pictures", controls: ["iou", "threshold"], layOut: picturesChart,
     grid: (view) => [1, view.names.length],
     lead: () => "How well does the detector do on each picture? Click a bar to see it.",
-    note: ({ iou }) => `F1 at IoU ${nth(iou)}: right boxes over right boxes plus half of the wrong and half of the missed; 1.00 is perfect.`,
+    note: ({ iou }) => `F1 at IoU ${nth(iou)}: right boxes over right boxes plus half of the wrong and half of the ` +
+      "missed; 1.00 is perfect.",
   },
 };
 const RIGHT = 0, CLASSIFICATION = 1, LOCALISATION = 2, BOTH = 3, DUPLICATE = 4, MISSED = 6; // Kind; bar e is kind e + 1
@@ -63,10 +69,11 @@ const at = (one, name, iou, row) => one[name][iou * one.count + row];
 const matchedAt = (one, iou, row) => at(one, "matched", iou, row);
 const range = (count) => Array.from({ length: count }, (_, i) => i);
 const percent = (value) => (Number.isFinite(value) ? value.toFixed(1) : "–");
+const detectionsWhere = (one, test) => range(one.count).filter(test);
+const objectsWhere = (view, test) => range(view.objectLabels.length).filter((m) => !view.objectIgnored[m] && test(m));
 const nth = (iou) => `.${50 + 5 * iou}`;
 const apName = (iou) => `AP${50 + 5 * iou}`;
 const count = (number, what) => `${number} ${what}${number === 1 ? "" : what === "box" ? "es" : "s"}`;
-const boxAt = (boxes, row) => [...boxes.subarray(row * 4, row * 4 + 4)];
 
 // Change of a score in points.
 function gain(value) {
@@ -93,9 +100,9 @@ const apAt = (view, one, iou, label) => 100 * mean(curveOf(view, one, iou, label
 
 // Objects that neither a right detection nor a repairable mistake of at least this score is about.
 function missedObjects(view, one, iou, least) {
-  const finding = range(one.count).filter((d) => at(one, "kinds", iou, d) <= LOCALISATION && one.scores[d] >= least);
+  const finding = detectionsWhere(one, (d) => at(one, "kinds", iou, d) <= LOCALISATION && one.scores[d] >= least);
   const met = new Set(finding.map((d) => at(one, "objects", iou, d)));
-  return range(view.objectLabels.length).filter((m) => !view.objectIgnored[m] && !met.has(m));
+  return objectsWhere(view, (m) => !met.has(m));
 }
 
 // The row of the confusion matrix: the class of the object that a detection is on; background stands last.
@@ -103,10 +110,10 @@ const rowOf = (view, one, d) => (one.paired[d] < 0 ? view.classes.length : view.
 
 function confusionCell(view, one, cell, least) {
   const classes = view.classes.length, said = cell % (classes + 1), truth = Math.floor(cell / (classes + 1));
-  const counted = range(one.count).filter((d) => one.scores[d] >= least && one.paired[d] !== LEFT_OUT);
+  const counted = detectionsWhere(one, (d) => one.scores[d] >= least && one.paired[d] !== LEFT_OUT);
   if (said === classes) {
     const met = new Set(counted.map((d) => one.paired[d]));
-    return [[], range(view.objectLabels.length).filter((m) => !met.has(m) && !view.objectIgnored[m] && view.objectLabels[m] === truth)];
+    return [[], objectsWhere(view, (m) => !met.has(m) && view.objectLabels[m] === truth)];
   }
   return [counted.filter((d) => rowOf(view, one, d) === truth && one.labels[d] === said), []];
 }
@@ -118,14 +125,14 @@ function confusionCounts(view, one, least) {
     met.add(one.paired[d]);
     counts[rowOf(view, one, d) * (classes + 1) + one.labels[d]] += 1;
   }
-  view.objectLabels.forEach((label, m) => { if (!met.has(m) && !view.objectIgnored[m]) counts[label * (classes + 1) + classes] += 1; });
+  for (const m of objectsWhere(view, (m) => !met.has(m))) counts[view.objectLabels[m] * (classes + 1) + classes] += 1;
   return counts;
 }
 
 // Right, wrong and missed of every picture, and its F1.
 function pictureCounts(view, one, { iou, least }) {
   const counts = view.names.map(() => ({ right: 0, wrong: 0, objects: 0 }));
-  view.objectPicture.forEach((p, m) => { if (!view.objectIgnored[m]) counts[p].objects += 1; });
+  for (const m of objectsWhere(view, () => true)) counts[view.objectPicture[m]].objects += 1;
   for (let d = 0; d < one.count; d += 1) {
     const match = matchedAt(one, iou, d);
     if (one.scores[d] >= least && match !== LEFT_OUT) counts[one.picture[d]][match >= 0 ? "right" : "wrong"] += 1;
@@ -142,10 +149,11 @@ function aroundPoint(view, one, { item, label, iou }) {
   for (const k of labelsOf(view, label)) {
     if (precisionAt(view, one, iou, item, k) > 0) {
       const least = one.recallScores[(iou * RECALLS + item) * view.classes.length + k];
-      const rows = range(one.count).filter((d) => one.labels[d] === k && matchedAt(one, iou, d) !== LEFT_OUT && one.scores[d] >= least);
+      const counted = (d) => one.scores[d] >= least && matchedAt(one, iou, d) !== LEFT_OUT;
+      const rows = detectionsWhere(one, (d) => one.labels[d] === k && counted(d));
       detections.push(...rows.sort((a, b) => one.scores[b] - one.scores[a] || a - b).slice(-view.neighbours));
     } else {
-      objects.push(...range(view.objectLabels.length).filter((m) => view.objectLabels[m] === k && !view.objectIgnored[m] && !met.has(m)));
+      objects.push(...objectsWhere(view, (m) => view.objectLabels[m] === k && !met.has(m)));
     }
   }
   return [detections, objects];
@@ -154,20 +162,25 @@ function aroundPoint(view, one, { item, label, iou }) {
 // The rows of the detections and objects behind an item; evaluation_cases.py says the same in Python.
 function inQuestion(view, one, choice) {
   const { chart, item, label, iou, least } = choice;
-  const mine = (d) => label === null || one.labels[d] === label;
+  const asked = (its) => label === null || its === label, mine = (d) => asked(one.labels[d]);
+  if (chart === "errors" && item + 1 === MISSED) {
+    return [[], missedObjects(view, one, iou, least).filter((m) => asked(view.objectLabels[m]))];
+  }
   if (chart === "errors") {
-    if (item + 1 === MISSED) return [[], missedObjects(view, one, iou, least).filter((m) => label === null || view.objectLabels[m] === label)];
-    return [range(one.count).filter((d) => at(one, "kinds", iou, d) === item + 1 && one.scores[d] >= least && mine(d)), []];
+    const ofKind = (d) => at(one, "kinds", iou, d) === item + 1;
+    return [detectionsWhere(one, (d) => ofKind(d) && one.scores[d] >= least && mine(d)), []];
   }
   if (chart === "confusion") return confusionCell(view, one, item, least);
   if (chart === "precision") return aroundPoint(view, one, choice);
   if (chart === "iou") {
-    return [range(one.count).filter((d) => mine(d) && matchedAt(one, item, d) >= 0 && !(item + 1 < IOUS && matchedAt(one, item + 1, d) >= 0)), []];
+    const rightAt = (t, d) => t < IOUS && matchedAt(one, t, d) >= 0;
+    return [detectionsWhere(one, (d) => mine(d) && rightAt(item, d) && !rightAt(item + 1, d)), []];
   }
   const { picture } = pictureCounts(view, one, choice)[item];
-  const seen = range(one.count).filter((d) => one.picture[d] === picture && one.scores[d] >= least && matchedAt(one, iou, d) !== LEFT_OUT);
+  const counted = (d) => one.scores[d] >= least && matchedAt(one, iou, d) !== LEFT_OUT;
+  const seen = detectionsWhere(one, (d) => one.picture[d] === picture && counted(d));
   const met = new Set(seen.map((d) => matchedAt(one, iou, d)));
-  return [seen, range(view.objectLabels.length).filter((m) => view.objectPicture[m] === picture && !view.objectIgnored[m] && !met.has(m))];
+  return [seen, objectsWhere(view, (m) => view.objectPicture[m] === picture && !met.has(m))];
 }
 
 function casesOf(view, one, choice) {
@@ -202,25 +215,31 @@ function detectionWords(view, one, choice, d) {
 
 // A missed object, and the box of its class that comes closest, whatever its score: it often tells why.
 function missedWords(view, one, m) {
-  const name = view.classes[view.objectLabels[m]], object = boxAt(view.objectBoxes, m);
+  const name = view.classes[view.objectLabels[m]], object = cornersOf(view.objectBoxes, m);
   let closest = -1, most = 0;
   for (let d = 0; d < one.count; d += 1) {
     if (one.picture[d] !== view.objectPicture[m] || one.labels[d] !== view.objectLabels[m]) continue;
-    const overlap = iou(object, boxAt(one.boxes, d));
+    const overlap = iou(object, cornersOf(one.boxes, d));
     if (overlap > most) [closest, most] = [d, overlap];
   }
-  return `missed: ${name}, ${closest < 0 ? `no ${name} box touches it` : `closest box scores ${two(one.scores[closest])}, IoU ${two(most)}`}`;
+  if (closest < 0) return `missed: ${name}, no ${name} box touches it`;
+  return `missed: ${name}, closest box scores ${two(one.scores[closest])}, IoU ${two(most)}`;
 }
 
 // What is in question in a picture: corners, style, the tag on the picture and the line below it, numbered alike.
 function marksOf(view, one, choice, { objects, detections }) {
   const marks = [
-    ...objects.map((m) => ({ box: boxAt(view.objectBoxes, m), style: view.styles.missed, tag: `missed ${view.classes[view.objectLabels[m]]}`, words: missedWords(view, one, m) })),
-    ...detections.map((d) => ({ box: boxAt(one.boxes, d), style: isRight(one, choice, d) ? view.styles.right : view.styles.wrong,
-      tag: `${view.classes[one.labels[d]]} ${two(one.scores[d])}`, words: detectionWords(view, one, choice, d) })),
+    ...objects.map((m) => ({
+      box: cornersOf(view.objectBoxes, m), style: view.styles.missed,
+      tag: `missed ${view.classes[view.objectLabels[m]]}`, words: missedWords(view, one, m),
+    })),
+    ...detections.map((d) => ({
+      box: cornersOf(one.boxes, d), style: isRight(one, choice, d) ? view.styles.right : view.styles.wrong,
+      tag: `${view.classes[one.labels[d]]} ${two(one.scores[d])}`, words: detectionWords(view, one, choice, d),
+    })),
   ];
-  if (marks.length > 1) marks.forEach((mark, i) => Object.assign(mark, { tag: `${i + 1} · ${mark.tag}`, words: `${i + 1} · ${mark.words}` }));
-  return marks;
+  if (marks.length === 1) return marks;
+  return marks.map((mark, i) => ({ ...mark, tag: `${i + 1} · ${mark.tag}`, words: `${i + 1} · ${mark.words}` }));
 }
 
 // ---------------------------------------------------------------- charts: items with a place, and how to draw them
@@ -371,29 +390,36 @@ function precisionChart(view, one, choice, size) {
   const items = curves.get(one).map((precision, id) => {
     const recall = `recall ${two(id / 100)}`, x = frame.x(id / 100);
     const all = labelsOf(view, choice.label).every((k) => precisionAt(view, one, choice.iou, id, k) !== 0);
-    const shown = all ? "the last boxes of each class on the way there" : "the last boxes of each class that gets there, and what the others miss";
-    const words = precision > 0 ? `${recall}, precision ${two(precision)}: ${shown}` : `${recall} is never reached: these objects are missed`;
+    const shown = all ? "the last boxes of each class on the way there"
+      : "the last boxes of each class that gets there, and what the others miss";
+    const words = precision > 0 ? `${recall}, precision ${two(precision)}: ${shown}`
+      : `${recall} is never reached: these objects are missed`;
     return { place: [x - step / 2, frame.top, x + step / 2, frame.bottom], words };
   });
   const draw = (context, look) => {
     frame.draw(context, look);
-    drawReadings(context, look, view, one, (reading) => curves.get(reading).map((value, id) => [frame.x(id / 100), frame.y(value)]));
+    const points = (reading) => curves.get(reading).map((value, id) => [frame.x(id / 100), frame.y(value)]);
+    drawReadings(context, look, view, one, points);
     dot(context, look, frame.x(choice.item / 100), frame.y(curves.get(one)[choice.item] || 0));
   };
   return { items, draw, plain: true };
 }
 
 function iouChart(view, one, choice, size) {
-  const frame = axes(size, [0.48, 0.97], { x: "IoU asked of a match", y: "AP", tick: (v) => Math.round(100 * v) }, range(IOUS).map((t) => 0.5 + 0.05 * t));
-  const curves = new Map(view.readings.map((reading) => [reading, range(IOUS).map((t) => apAt(view, reading, t, choice.label))]));
+  const names = { x: "IoU asked of a match", y: "AP", tick: (value) => Math.round(100 * value) };
+  const frame = axes(size, [0.48, 0.97], names, range(IOUS).map((t) => 0.5 + 0.05 * t));
+  const apsOf = (reading) => range(IOUS).map((t) => apAt(view, reading, t, choice.label));
+  const curves = new Map(view.readings.map((reading) => [reading, apsOf(reading)]));
   const half = (frame.x(0.55) - frame.x(0.5)) / 2;
   const items = curves.get(one).map((ap, id) => ({
     place: [frame.x(0.5 + 0.05 * id) - half, frame.top, frame.x(0.5 + 0.05 * id) + half, frame.bottom],
-    words: `AP at IoU ${nth(id)} is ${percent(ap)}: boxes that are right ${id + 1 < IOUS ? `here and no longer at ${nth(id + 1)}` : "even here"}`,
+    words: `AP at IoU ${nth(id)} is ${percent(ap)}: boxes that are right ` +
+      (id + 1 < IOUS ? `here and no longer at ${nth(id + 1)}` : "even here"),
   }));
   const draw = (context, look) => {
     frame.draw(context, look);
-    drawReadings(context, look, view, one, (reading) => curves.get(reading).map((ap, t) => [frame.x(0.5 + 0.05 * t), frame.y(ap / 100)]));
+    const points = (reading) => curves.get(reading).map((ap, t) => [frame.x(0.5 + 0.05 * t), frame.y(ap / 100)]);
+    drawReadings(context, look, view, one, points);
     dot(context, look, frame.x(0.5 + 0.05 * choice.item), frame.y(curves.get(one)[choice.item] / 100 || 0));
   };
   return { items, draw, plain: true };
@@ -426,23 +452,26 @@ function render({ model, el }) {
   const reading = () => view.readings.find((one) => one.mode === get("stages"));
   const lastItem = () => CHARTS[get("chart")].grid(view).reduce((rows, columns) => rows * columns) - 1;
   const choice = () => ({
-    chart: get("chart"), item: Math.min(get("item"), lastItem()), // from Python, chart and item come one after the other
+    chart: get("chart"),
+    item: Math.min(get("item"), lastItem()), // from Python, chart and item come one after the other
     iou: (get("iou") - 50) / 5, least: get("threshold"),
     label: get("class_filter") ? view.classes.indexOf(get("class_filter")) : null,
   });
   const current = () => cases[clamp(get("picture"), 0, cases.length - 1)];
-  const placeOf = (shown) => view.names[shown.picture] + (cases.length > 1 ? `, ${cases.indexOf(shown) + 1} of ${count(cases.length, "picture")}` : "");
+  const placeOf = (shown) => (cases.length === 1 ? view.names[shown.picture]
+    : `${view.names[shown.picture]}, ${cases.indexOf(shown) + 1} of ${count(cases.length, "picture")}`);
 
   // ---- elements
-  const tabs = make("div", { class: "ev-tabs", role: "group", "aria-label": "Chart" }, ...Object.entries(CHARTS).map(([name, { title }]) =>
-    make("button", { type: "button", "data-chart": name, onclick: () => toChart(name) }, title)));
+  const tabs = make("div", { class: "ev-tabs", role: "group", "aria-label": "Chart" },
+    ...Object.entries(CHARTS).map(([name, { title }]) =>
+      make("button", { type: "button", "data-chart": name, onclick: () => toChart(name) }, title)));
   const dropdown = (name, label, options, read = (value) => value) => {
     const select = make("select", { "aria-label": label, onchange: () => put({ [name]: read(select.value), picture: 0 }) });
     fillOptions(select, options, get(name));
     return select;
   };
   const threshold = make("input", {
-    type: "range", min: 0, max: 1, step: 0.01, class: "ev-threshold", "aria-label": "Least score",
+    type: "range", min: 0, max: 1, step: 0.01, "aria-label": "Least score",
     oninput: () => put({ threshold: Number(threshold.value), picture: 0 }),
   });
   const thresholdValue = make("output", {});
@@ -456,23 +485,28 @@ function render({ model, el }) {
     make("label", {}, "read from", controls.stages), make("label", {}, "class", controls.class_filter),
     make("label", {}, "IoU", controls.iou), make("label", {}, "least score", threshold, thresholdValue));
   const lead = make("p", { class: "ev-lead" });
-  const canvas = make("canvas", { class: "cl-canvas", tabindex: 0, role: "application", "aria-roledescription": "chart" });
+  const drawing = { tabindex: 0, role: "application" };
+  const canvas = make("canvas", { class: "cl-canvas", ...drawing, "aria-roledescription": "chart" });
   const chartBox = make("div", { class: "ev-chart" }, canvas);
   const legend = make("div", { class: "ev-legend" });
   const headline = make("p", { class: "cl-headline", "aria-live": "polite" });
   const place = make("strong", { "aria-live": "polite" });
-  const arrow = (text, words, step) => make("button", { type: "button", "aria-label": words, onclick: () => walk(step) }, text);
+  const arrow = (text, words, step) =>
+    make("button", { type: "button", "aria-label": words, onclick: () => walk(step) }, text);
   const arrows = [arrow("‹", "Previous picture", -1), arrow("›", "Next picture", 1)];
-  const photo = make("canvas", { class: "cl-canvas ev-photo", tabindex: 0, role: "application", "aria-roledescription": "picture" });
+  const photo = make("canvas", { class: "cl-canvas ev-photo", ...drawing, "aria-roledescription": "picture" });
   const photoBox = make("div", { class: "cl-picture" }, photo);
   const key = make("div", { class: "ev-key cl-hint" });
   const list = make("ul", { class: "ev-list", "aria-label": "Boxes in question" });
   const evidence = make("div", {}, photoBox, list, key);
   const help = keyboardHelp(
     [keycap("Tab"), " goes from control to control, ", keycap("1"), " … ", keycap("5"), " choose a chart"],
-    [keycap("←"), keycap("→"), keycap("↑"), keycap("↓"), keycap("Home"), keycap("End"), " on the chart choose a bar, a cell or a point, ", keycap("Enter"), " goes to its pictures"],
-    [keycap("N"), keycap("P"), " or ", keycap("←"), keycap("→"), " on the picture: next or previous picture, ", keycap("Esc"), " goes back to the chart"]);
-  const root = make("section", { class: "cascade-lab evaluation-viewer", "aria-label": "Evaluation viewer", onkeydown: onKey },
+    [...["←", "→", "↑", "↓", "Home", "End"].map(keycap), " on the chart choose a bar, a cell or a point, ",
+      keycap("Enter"), " goes to its pictures"],
+    [keycap("N"), keycap("P"), " or ", keycap("←"), keycap("→"), " on the picture: next or previous picture, ",
+      keycap("Esc"), " goes back to the chart"]);
+  const about = { class: "cascade-lab evaluation-viewer", "aria-label": "Evaluation viewer" };
+  const root = make("section", { ...about, onkeydown: keyListener(find) },
     make("div", { class: "cl-head" }, tabs, make("div", { class: "cl-source" }, view.source)), tools,
     make("div", { class: "cl-body" },
       make("div", {}, lead, chartBox, legend),
@@ -505,22 +539,16 @@ function render({ model, el }) {
   canvas.addEventListener("pointerleave", () => hover(-1));
 
   // ---- keyboard
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onChart = event.target === canvas, onPhoto = event.target === photo, letter = event.key.toLowerCase();
-    const named = Object.keys(CHARTS)[Number(event.key) - 1];
-    const act =
-      named ? () => toChart(named)
-      : letter === "n" || (onPhoto && event.key === "ArrowRight") ? () => walk(1)
-      : letter === "p" || (onPhoto && event.key === "ArrowLeft") ? () => walk(-1)
-      : onPhoto && event.key === "Escape" ? () => canvas.focus()
+  function find({ key, target }) {
+    const onChart = target === canvas, onPhoto = target === photo, letter = key.toLowerCase();
+    const named = Object.keys(CHARTS)[Number(key) - 1];
+    return named ? () => toChart(named)
+      : letter === "n" || (onPhoto && key === "ArrowRight") ? () => walk(1)
+      : letter === "p" || (onPhoto && key === "ArrowLeft") ? () => walk(-1)
+      : onPhoto && key === "Escape" ? () => canvas.focus()
       : !onChart ? null
-      : event.key === "Enter" || event.key === " " ? () => photo.focus()
-      : stepTo(event.key);
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
+      : key === "Enter" || key === " " ? () => photo.focus()
+      : stepTo(key);
   }
 
   // What a key does to the chosen item. The chart may not be painted yet: keys can come faster than frames.
@@ -599,15 +627,20 @@ function render({ model, el }) {
   function paintLegend(one, now) {
     const { note } = CHARTS[now.chart];
     if (note) return legend.replaceChildren(make("span", {}, note(now)));
-    const aps = view.readings.map((each) => (now.chart === "iou" ? mean(range(IOUS).map((t) => apAt(view, each, t, now.label))) : apAt(view, each, now.iou, now.label)));
-    legend.replaceChildren(...view.readings.map((each, i) => make("span", { class: each === one ? "ev-now" : "" }, lineSample(each),
-      `${each.name}: ${now.chart === "iou" ? "AP" : apName(now.iou)} ${percent(aps[i])}`)));
+    const [name, ious] = now.chart === "iou" ? ["AP", range(IOUS)] : [apName(now.iou), [now.iou]];
+    legend.replaceChildren(...view.readings.map((each) => {
+      const ap = mean(ious.map((t) => apAt(view, each, t, now.label)));
+      return make("span", { class: each === one ? "ev-now" : "" }, lineSample(each), `${each.name}: ${name} ${percent(ap)}`);
+    }));
   }
 
   // As swatch() of the kit, but on the paper on which the chart is drawn.
   function lineSample({ color, dash }) {
     return make("svg", { width: 44, height: 12, "aria-hidden": "true", class: "cl-swatch" },
-      make("line", { x1: 1, x2: 43, y1: 6, y2: 6, stroke: color || "currentColor", "stroke-width": 2.5, "stroke-dasharray": dash.join(" ") || "none" }));
+      make("line", {
+        x1: 1, x2: 43, y1: 6, y2: 6, stroke: color || "currentColor", "stroke-width": 2.5,
+        "stroke-dasharray": dash.join(" ") || "none",
+      }));
   }
 
   function paintEvidence(one, now, shown, marks) {
@@ -617,8 +650,11 @@ function render({ model, el }) {
     evidence.hidden = !shown;
     if (!shown) return;
     list.replaceChildren(...marks.map(({ style, words }) => make("li", {}, swatch(style), make("span", {}, words))));
-    key.replaceChildren(...[["object", "ground truth"], ["other", `other box, score ≥ ${two(now.least)}`]].map(([name, text]) => make("span", {}, swatch(view.styles[name]), text)));
-    photo.setAttribute("aria-label", `${placeOf(shown)}: ${count(marks.length, "box")} in question. Arrow keys left and right change the picture.`);
+    key.replaceChildren(
+      make("span", {}, swatch(view.styles.object), "ground truth"),
+      make("span", {}, swatch(view.styles.other), `other box, score ≥ ${two(now.least)}`));
+    photo.setAttribute("aria-label", `${placeOf(shown)}: ${count(marks.length, "box")} in question. ` +
+      "Arrow keys left and right change the picture.");
     paintPhoto(one, now, shown, marks);
   }
 
@@ -634,9 +670,10 @@ function render({ model, el }) {
     }
     const scaled = (box) => box.map((value) => value * scale);
     const truth = range(view.objectLabels.length).filter((m) => view.objectPicture[m] === picture && !objects.includes(m));
-    const others = range(one.count).filter((d) => one.picture[d] === picture && one.scores[d] >= now.least && !detections.includes(d));
-    strokeBoxes(context, others.map((d) => scaled(boxAt(one.boxes, d))), view.styles.other, 1.25, 0.8);
-    strokeBoxes(context, truth.map((m) => scaled(boxAt(view.objectBoxes, m))), view.styles.object, 1.25);
+    const sure = detectionsWhere(one, (d) => one.picture[d] === picture && one.scores[d] >= now.least);
+    const others = sure.filter((d) => !detections.includes(d));
+    strokeBoxes(context, others.map((d) => scaled(cornersOf(one.boxes, d))), view.styles.other, 1.25, 0.8);
+    strokeBoxes(context, truth.map((m) => scaled(cornersOf(view.objectBoxes, m))), view.styles.object, 1.25);
     marks.forEach(({ box, style }) => strokeBoxes(context, [scaled(box)], style, 2.5));
     const taken = [];
     for (const { box, style, tag: text } of marks) {

@@ -10,7 +10,15 @@ import traitlets
 from cascade_lab.evaluation.errors import ERRORS
 from cascade_lab.viz.evaluation import MISSED_BOX, RIGHT_BOX, WRONG_BOX
 from cascade_lab.viz.palette import INK, ORANGE, PALE, PROPOSAL, SKY, TRUTH, LineLook, mode_look
-from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
+from cascade_lab.widgets.canvas import (
+    CanvasWidget,
+    Share,
+    assets,
+    float_bytes,
+    integer_bytes,
+    stroke_values,
+    within,
+)
 from cascade_lab.widgets.evaluation_cases import (
     CHARTS,
     ERROR_WORDS,
@@ -52,7 +60,7 @@ class EvaluationViewer(CanvasWidget):
     stages = traitlets.Unicode("").tag(sync=True)
     class_filter = traitlets.Unicode("").tag(sync=True)
     iou = traitlets.Int(50).tag(sync=True)
-    threshold = traitlets.Float(0.3).tag(sync=True)
+    threshold = Share(0.3).tag(sync=True)
     item = traitlets.Int(0).tag(sync=True)
     picture = traitlets.Int(0).tag(sync=True)
 
@@ -89,10 +97,6 @@ class EvaluationViewer(CanvasWidget):
     def _check_iou(self, proposal: Any) -> int:
         return _one_of("iou", proposal["value"], list(range(50, 100, 5)))
 
-    @traitlets.validate("threshold")
-    def _check_threshold(self, proposal: Any) -> float:
-        return within("threshold", proposal["value"], 0.0, 1.0)
-
     @traitlets.validate("item")
     def _check_item(self, proposal: Any) -> int:
         return within("item", proposal["value"], 0, count_items(self.view, cast(Chart, self.chart)) - 1)
@@ -123,7 +127,7 @@ def _payload(view: EvaluationView) -> dict[str, Any]:
         "classes": list(view.classes),
         "errors": [ERROR_WORDS[kind] for kind in ERRORS],
         "neighbours": NEIGHBOURS,
-        "styles": {name: _style(look) for name, look in _LOOKS.items()},
+        "styles": {name: stroke_values(look) for name, look in _LOOKS.items()},
         "bar_color": SKY,
         "confused_color": ORANGE,
         "names": list(view.names),
@@ -145,7 +149,7 @@ def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
     return {
         "mode": mode,
         "name": f"stage {mode}" if "~" not in mode else f"stages {mode} together",
-        **_style(look),
+        **stroke_values(look),
         "color": "" if look.colour == INK else look.colour,  # none: that of the text, in either theme
         "boxes": float_bytes(matches.boxes),
         "labels": integer_bytes(matches.labels),
@@ -160,9 +164,3 @@ def _reading(mode: str, full: str, reading: Reading) -> dict[str, Any]:
         "precision": float_bytes(reading.curves.precision),
         "recall_scores": float_bytes(reading.curves.scores),
     }
-
-
-def _style(look: LineLook) -> dict[str, Any]:
-    """Return the colour, and the lengths of dashes and gaps in pixels (none: solid)."""
-    dash = [] if look.style == "solid" else [length * look.width for length in look.style[1]]
-    return {"color": look.colour, "dash": dash}

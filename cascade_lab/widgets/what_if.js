@@ -231,10 +231,12 @@ function render({ model, el }) {
     make("td", {}, radio({ stages: k + 1, foreign: [] }, k ? `The first ${k + 1} stages` : "The first stage alone"))));
   const head = (text) => make("tr", {}, make("th", {}, ""), ...stageIndices.map((k) => make("th", { scope: "col" }, text(k))));
   const cells = stageIndices.map((h) => make("tr", {}, make("th", { scope: "row" }, `head ${h + 1}`),
-    ...stageIndices.map((k) => make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
+    ...stageIndices.map((k) =>
+      make("td", {}, radio({ foreign: [h, k] }, `Head ${h + 1} on the boxes that enter stage ${k + 1}`)))));
   const matrix = make("table", { class: "wi-matrix", role: "radiogroup", "aria-label": "Reading" },
     make("tbody", {}, head((k) => (k ? `${k + 1} stages` : "1 stage")), cascade,
-      make("tr", { class: "wi-gap" }, make("th", { colspan: count + 1, scope: "rowgroup" }, "One head alone, on the boxes that enter")),
+      make("tr", { class: "wi-gap" },
+        make("th", { colspan: count + 1, scope: "rowgroup" }, "One head alone, on the boxes that enter")),
       head((k) => `stage ${k + 1}`), ...cells));
   const ensemble = make("select", { "aria-label": "Ensemble", onchange: () => put({ ensemble: ensemble.value }) });
   fillOptions(ensemble, Object.entries(about.ensembles), get("ensemble"));
@@ -243,8 +245,7 @@ function render({ model, el }) {
   const [score, scoreValue] = range("score_threshold", "Score threshold", about.least, 0.95, 0.01);
   const [nms, nmsValue] = range("nms_iou", "NMS IoU", 0.1, 0.95, 0.05);
   const back = make("button", { type: "button", onclick: () => put(about.plain) }, "Back to the plain setting");
-  const rows = ["AP", "AP50", "AP75", "detections"].map((name) => make("tr", { "data-name": name },
-    make("th", { scope: "row" }, name), make("td", {}), make("td", {}), make("td", {})));
+  const rows = ["AP", "AP50", "AP75", "detections"].map((name) => makeRow({ "data-name": name }, [name], ["", "", ""]));
   const summary = make("p", { class: "cl-headline" });
   const live = make("div", { class: "cl-hidden", "aria-live": "polite" });
   const objects = pictures.reduce((sum, one) => sum + one.targetLabels.length, 0);
@@ -252,15 +253,17 @@ function render({ model, el }) {
   const help = keyboardHelp(
     [keycap("Tab"), " goes from control to control, arrow keys change the one that has the focus"],
     [keycap("←"), keycap("→"), " on the picture: the picture before and after, ", keycap("Home"), keycap("End"), " first and last"],
-    [keycap("R"), " back to the plain setting, ", keycap("G"), " ground truth among the proposals, ", keycap("P"), " plain detections behind"]);
+    [keycap("R"), " back to the plain setting, ", keycap("G"), " ground truth among the proposals, ",
+      keycap("P"), " plain detections behind"]);
 
   // The order of the parts is that of a narrow window: what to change, what becomes of the boxes, what it scores.
-  const root = make("section", { class: "cascade-lab what-if", "aria-label": "What-if viewer", onkeydown: onKey },
+  const root = make("section", { class: "cascade-lab what-if", "aria-label": "What-if viewer", onkeydown: keyListener(find) },
     make("div", { class: "cl-head" }, summary, back),
     make("div", { class: "wi-body" },
       make("div", { class: "wi-controls" },
         make("h3", {}, "Which heads judge the boxes?"),
-        make("p", { class: "cl-hint" }, "Click an AP to read the cascade that way. The plain setting, which is what the detector does by itself, has a dashed rim."), matrix,
+        make("p", { class: "cl-hint" }, "Click an AP to read the cascade that way. " +
+          "The plain setting, which is what the detector does by itself, has a dashed rim."), matrix,
         make("label", { class: "wi-line wi-ensemble" }, make("span", {}, "ensemble"), ensemble), ensembleHint,
         slider("score threshold", score, scoreValue), slider("NMS IoU", nms, nmsValue), addedLabel),
       make("div", { class: "wi-view" },
@@ -268,13 +271,13 @@ function render({ model, el }) {
         stageBox, status, legend,
         make("div", { class: "cl-tools" }, make("label", {}, "show", layer), showPlainLabel),
         make("div", { class: "wi-training" }, slider("a positive needs IoU", positive, positiveValue),
-          make("p", { class: "cl-hint" }, "IoU thresholds act in training: there they decide which boxes a stage learns to call an object. " +
-            "The model is trained, so this slider moves no box and no AP. It only recolours who would be a positive."))),
+          make("p", { class: "cl-hint" }, "IoU thresholds act in training: there they decide which boxes a stage " +
+            "learns to call an object. The model is trained, so this slider moves no box and no AP. " +
+            "It only recolours who would be a positive."))),
       make("div", { class: "wi-numbers" },
-        make("table", { class: "wi-scores" }, make("thead", {}, make("tr", {}, ...["", "this setting", "plain", "difference"].map((text) => make("th", { scope: "col" }, text)))),
-          make("tbody", {}, ...rows)),
-        make("p", { class: "cl-hint" }, `Box AP in percent over all ${pictures.length} pictures, ${objects} objects, counted in the browser by the rules of COCO. ` +
-          "On so few pictures a point more or less says little."))),
+        makeTable(["", "this setting", "plain", "difference"], rows, { class: "wi-scores" }),
+        make("p", { class: "cl-hint" }, `Box AP in percent over all ${pictures.length} pictures, ${objects} objects, ` +
+          "counted in the browser by the rules of COCO. On so few pictures a point more or less says little."))),
     help, live);
   el.replaceChildren(root);
   const { put, schedule, stop } = follow(model, TRAITS, stageBox, paint);
@@ -290,22 +293,16 @@ function render({ model, el }) {
     put({ picture: clamp(get("picture") + step, 0, pictures.length - 1) });
   }
 
-  function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const onPicture = event.target === canvas, letter = event.key.toLowerCase();
-    const act =
-      letter === "r" ? () => put(about.plain)
+  function find({ key, target }) {
+    const letter = key.toLowerCase();
+    return letter === "r" ? () => put(about.plain)
       : letter === "g" ? () => put({ targets_added: !get("targets_added") })
       : letter === "p" ? () => put({ show_plain: !get("show_plain") })
-      : !onPicture ? null
-      : event.key === "ArrowRight" ? () => turn(1)
-      : event.key === "ArrowLeft" ? () => turn(-1)
-      : event.key === "Home" ? () => turn(-pictures.length)
-      : event.key === "End" ? () => turn(pictures.length) : null;
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
+      : target !== canvas ? null
+      : key === "ArrowRight" ? () => turn(1)
+      : key === "ArrowLeft" ? () => turn(-1)
+      : key === "Home" ? () => turn(-pictures.length)
+      : key === "End" ? () => turn(pictures.length) : null;
   }
 
   // ---- AP: one reading at a time, with room between them for the hand
@@ -357,7 +354,9 @@ function render({ model, el }) {
     const corners = (boxes, at) => [0, 1, 2, 3].map((i) => boxes[at + i] * scale);
     const faint = (sure) => 0.15 + 0.85 * sure; // nobody can see through hundreds of unlikely boxes
     if (get("show_plain")) {
-      for (const d of detect(one, about.plain, about).reverse()) strokeBoxes(context, [corners(one.boxes, d.at)], about.styles.plain, 1.5, faint(d.score));
+      for (const { at, score: sure } of detect(one, about.plain, about).reverse()) {
+        strokeBoxes(context, [corners(one.boxes, at)], about.styles.plain, 1.5, faint(sure));
+      }
     }
     strokeBoxes(context, [...one.targetLabels.keys()].map((g) => corners(one.targets, g * 4)), about.styles.target, 1.25);
     const detections = get("layer") === "detections", found = detect(one, choice, about);
@@ -384,8 +383,10 @@ function render({ model, el }) {
     const boxes = get("layer") === "detections" ? several(total, "detection") : `${total} boxes enter stage ${stage}`;
     const texts = [boxes, `${positives} would be positive`, several(current().targetLabels.length, "object")];
     status.replaceChildren(make("strong", {}, texts[0]), make("span", {}, texts[1]), make("span", {}, texts[2]));
-    const which = `Picture ${get("picture") + 1} of ${pictures.length}`, words = `${texts[0]}, ${texts[1]} at IoU ${two(get("positive_iou"))}, ${texts[2]}`;
-    canvas.setAttribute("aria-label", `${which}, ${choiceWords(choiceNow(), about)}: ${words}. Arrow keys left and right change the picture.`);
+    const which = `Picture ${get("picture") + 1} of ${pictures.length}`;
+    const words = `${texts[0]}, ${texts[1]} at IoU ${two(get("positive_iou"))}, ${texts[2]}`;
+    canvas.setAttribute("aria-label", `${which}, ${choiceWords(choiceNow(), about)}: ${words}. ` +
+      "Arrow keys left and right change the picture.");
     if (told !== get("picture")) live.textContent = `${which}: ${words}`;
     told = get("picture");
   }
@@ -402,7 +403,10 @@ function render({ model, el }) {
     ensemble.value = choice.ensemble;
     ensemble.disabled = alone;
     ensembleHint.textContent = alone ? "One head alone: there is nothing to average." : about.ensemble_hints[choice.ensemble];
-    for (const [input, output, name] of [[score, scoreValue, "score_threshold"], [nms, nmsValue, "nms_iou"], [positive, positiveValue, "positive_iou"]]) {
+    const sliders = [
+      [score, scoreValue, "score_threshold"], [nms, nmsValue, "nms_iou"], [positive, positiveValue, "positive_iou"],
+    ];
+    for (const [input, output, name] of sliders) {
       input.value = get(name);
       output.textContent = two(get(name));
       input.setAttribute("aria-valuetext", two(get(name)));
@@ -411,8 +415,10 @@ function render({ model, el }) {
     showPlain.checked = get("show_plain");
     back.setAttribute("aria-disabled", isPlain()); // disabled outright it would lose the focus on the click
     const u = two(get("positive_iou"));
-    legend.replaceChildren(...[[about.styles.positive, `IoU ≥ ${u} with any object: would be a positive`], [about.styles.negative, `IoU < ${u}`], [about.styles.target, "object"]]
-      .map(([style, text]) => make("span", {}, swatch(style), " ", text)),
+    const key = (name, text) => make("span", {}, swatch(about.styles[name]), " ", text);
+    legend.replaceChildren(
+      key("positive", `IoU ≥ ${u} with any object: would be a positive`), key("negative", `IoU < ${u}`),
+      key("target", "object"),
       make("span", {}, get("layer") === "detections" ? "paler: a lower score" : "paler: negatives"));
   }
 

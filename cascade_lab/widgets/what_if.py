@@ -16,7 +16,15 @@ from cascade_lab.errors import InputError
 from cascade_lab.heads.postprocess import Ensemble
 from cascade_lab.laboratory.crossed import Choice, Crossed
 from cascade_lab.viz.palette import PALE, PROPOSAL, TRUTH, VERMILLION, YELLOW, LineLook
-from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, integer_bytes, within
+from cascade_lab.widgets.canvas import (
+    CanvasWidget,
+    Share,
+    assets,
+    float_bytes,
+    integer_bytes,
+    stroke_values,
+    within,
+)
 from cascade_lab.widgets.choice_words import ENSEMBLE_HINTS, ENSEMBLE_WORDS
 from cascade_lab.widgets.packed_cross import PackedPicture, pack
 
@@ -53,9 +61,9 @@ class WhatIf(CanvasWidget):
     ensemble = traitlets.Enum(list(ENSEMBLE_WORDS), "own_rois_logits").tag(sync=True)
     foreign = traitlets.List(traitlets.Int()).tag(sync=True)
     score_threshold = traitlets.Float(0.05).tag(sync=True)
-    nms_iou = traitlets.Float(0.5).tag(sync=True)
+    nms_iou = Share(0.5).tag(sync=True)
     targets_added = traitlets.Bool(False).tag(sync=True)
-    positive_iou = traitlets.Float(0.5).tag(sync=True)
+    positive_iou = Share(0.5).tag(sync=True)
     layer = traitlets.Enum(["detections", "entering"], "detections").tag(sync=True)
     show_plain = traitlets.Bool(False).tag(sync=True)
 
@@ -74,10 +82,10 @@ class WhatIf(CanvasWidget):
                 "ensembles": ENSEMBLE_WORDS,
                 "ensemble_hints": ENSEMBLE_HINTS,
                 "styles": {
-                    "positive": _style(POSITIVE),
-                    "negative": _style(NEGATIVE),
-                    "target": _style(TRUTH),
-                    "plain": _style(PLAIN),
+                    "positive": stroke_values(POSITIVE),
+                    "negative": stroke_values(NEGATIVE),
+                    "target": stroke_values(TRUTH),
+                    "plain": stroke_values(PLAIN),
                 },
             },
             _pictures=[_payload(one) for one in pack(crossed, plain.score_threshold)],
@@ -122,10 +130,6 @@ class WhatIf(CanvasWidget):
         # boxes that score less did not go over
         return within("score_threshold", proposal["value"], self.crossed.postprocess.score_threshold, 1.0)
 
-    @traitlets.validate("nms_iou", "positive_iou")
-    def _check_iou(self, proposal: Any) -> float:
-        return within(proposal["trait"].name, proposal["value"], 0.0, 1.0)
-
 
 def _values(choice: Choice) -> dict[str, Any]:
     """Return the traits of a choice, in the order in which the JavaScript lists them."""
@@ -133,11 +137,6 @@ def _values(choice: Choice) -> dict[str, Any]:
     values = asdict(choice) | {"foreign": foreign}
     names = ("stages", "ensemble", "foreign", "score_threshold", "nms_iou", "targets_added")
     return {name: values[name] for name in names}
-
-
-def _style(look: LineLook) -> dict[str, Any]:
-    dash = [] if look.style == "solid" else [length * look.width for length in look.style[1]]
-    return {"color": look.colour, "dash": dash}
 
 
 def _payload(one: PackedPicture) -> dict[str, Any]:

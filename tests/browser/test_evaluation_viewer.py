@@ -296,8 +296,8 @@ def test_forty_pictures_are_small_and_follow_the_hand(open_page, tmp_path):
     assert size < 3_000_000 * 8 / 40, "40 pictures have to stay below 3 MB"
     page = open_page(EvaluationViewer(made_up_evaluation(3, images=120)))
     values = [(i * 37 % 60) / 100 + 0.1 for i in range(40)]
-    page.evaluate(LATENCY, [".ev-threshold", values[:10]])
-    times = step_times(page, ".ev-threshold", values, "evaluation viewer, 120 pictures")
+    page.evaluate(LATENCY, ["[aria-label='Least score']", values[:10]])
+    times = step_times(page, "[aria-label='Least score']", values, "evaluation viewer, 120 pictures")
     assert np.median(times) < 100
 
 
