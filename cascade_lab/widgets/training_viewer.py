@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import traitlets
 
 from cascade_lab.viz.palette import INK, LineLook, class_colour, mode_look
-from cascade_lab.widgets.canvas import CanvasWidget, assets, float_bytes, within
+from cascade_lab.widgets.canvas import CanvasWidget, Share, assets, float_bytes, stroke_values, within
 from cascade_lab.widgets.moments import Moment
 from cascade_lab.widgets.training_process import ENDED, Training
 from cascade_lab.widgets.training_story import PARTS, Line, Shown, Story, mode_name, read_story, shown_scores
@@ -56,7 +55,7 @@ class TrainingViewer(CanvasWidget):
     metric = traitlets.Enum(METRICS, "AP").tag(sync=True)
     moment = traitlets.Int(-1).tag(sync=True)
     picture = traitlets.Int(0).tag(sync=True)
-    threshold = traitlets.Float(0.3).tag(sync=True)
+    threshold = Share(0.3).tag(sync=True)
 
     def __init__(self, source: Training | str | Path) -> None:
         super().__init__()
@@ -105,10 +104,6 @@ class TrainingViewer(CanvasWidget):
     @traitlets.validate("picture")
     def _check_picture(self, proposal: Any) -> int:
         return within("picture", proposal["value"], 0, max(0, len(self._pictures) - 1))
-
-    @traitlets.validate("threshold")
-    def _check_threshold(self, proposal: Any) -> float:
-        return within("threshold", proposal["value"], 0.0, 1.0)
 
 
 def _log_payload(story: Story) -> dict[str, Any]:
@@ -172,9 +167,5 @@ def _picture_payload(shown: Shown) -> dict[str, Any]:
 
 def _style(look: LineLook) -> dict[str, Any]:
     """Return colour, dashes and width of a line in CSS pixels; no colour stands for that of the text."""
-    dash: Sequence[float] = () if look.style == "solid" else look.style[1]
-    return {
-        "color": None if look.colour == INK else look.colour,
-        "dash": [length * look.width for length in dash],
-        "width": look.width,
-    }
+    color = None if look.colour == INK else look.colour
+    return stroke_values(look) | {"color": color, "width": look.width}
