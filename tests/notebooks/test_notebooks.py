@@ -108,6 +108,18 @@ def test_stores_no_outputs(path: Path):
 
 
 @all_of_them
+def test_what_it_takes_from_the_library_is_there(path: Path):
+    """Names that it imports and lines that it reveals: told here in a second, not after minutes."""
+    library = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "cascade_lab").rglob("*.py"))
+    for node in nodes(path):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cascade_lab"):
+            exec(ast.unparse(node), {})
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "reveal":
+            for line in (keyword.value.value for keyword in node.keywords if keyword.arg == "around"):
+                assert line in library
+
+
+@all_of_them
 def test_is_small_and_names_the_plain_kernel(path: Path):
     assert path.stat().st_size < 1_000_000
     metadata = nbformat.read(path, as_version=4).metadata
