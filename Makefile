@@ -19,13 +19,12 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: demo lab docs test test-all check gpu-day clean
 
-# Called again after an interruption, the demo goes on from the last checkpoint. Threads that wait for each other
-# sleep: on a busy machine two that spin are three times slower than one, two that sleep are not (docs/log.md).
-demo: export OMP_WAIT_POLICY = passive
+# Called again after an interruption, the demo goes on from the last checkpoint. One thread: on an idle machine
+# two are little faster (docs/log.md), on a busy one they wait for each other and are many times slower.
 demo: .venv/.ready
 	$(BIN)/cascade-lab shapes
 	@resume=; if ls $(DEMO_RUN)/checkpoints/step_*.pt >/dev/null 2>&1; then resume=--resume; fi; set -x; \
-	$(BIN)/cascade-lab train nano --threads 2 --output $(DEMO_RUN) $$resume $(DEMO_ARGS)
+	$(BIN)/cascade-lab train nano --threads 1 --output $(DEMO_RUN) $$resume $(DEMO_ARGS)
 	$(BIN)/cascade-lab evaluate $(DEMO_RUN)
 	$(BIN)/cascade-lab report $(DEMO_RUN)
 	@echo "Open $(CURDIR)/$(DEMO_RUN)/report.html in a browser."
