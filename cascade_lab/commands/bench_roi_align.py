@@ -39,8 +39,8 @@ class Shape(NamedTuple):
 # full: the box heads of the published models on one picture; nano: box and mask heads of `make demo`.
 SHAPES = {
     "full": Shape(1, 512, 256, 512, 7),
-    "nano boxes": Shape(4, 128, 48, 256, 7),
-    "nano masks": Shape(4, 128, 48, 60, 14),
+    "nano boxes": Shape(4, 128, 32, 256, 7),
+    "nano masks": Shape(4, 128, 32, 64, 14),
 }
 
 

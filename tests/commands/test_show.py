@@ -51,7 +51,7 @@ def test_what_the_command_line_changed_is_marked(capsys):
     assert {name: value.strip() for name, value in before.items()} == {
         "detector.cascade.stages.1.iou": "0.6",
         "optim.lr": "0.0015",
-        "schedule.steps": "1400",
+        "schedule.steps": str(nano().schedule.steps),
         "schedule.epochs": "None",
     }
     assert text.count("*") == 5  # four fields and the heading
@@ -93,7 +93,7 @@ def test_epochs_of_pictures_in_any_order_run_into_each_other():
 
 def test_what_is_not_known_is_not_said():
     found = derived(nano())
-    assert found["total_steps"] == 1400 and "steps_per_epoch" not in found
+    assert found["total_steps"] == nano().schedule.steps and "steps_per_epoch" not in found
     assert "lr_drops_at_steps" not in found  # a cosine has no drops
     assert published(nano()) == {}
     assert "total_steps" not in derived(recipe("micro"))  # minutes are a wish
