@@ -64,9 +64,9 @@ class Desk:
         print(self._find(id).solution.strip())
 
     def progress(self) -> None:
-        """Print how many exercises are right, in all and in each chapter, and which are still open."""
+        """Print how many exercises are green, that is right, in all and in each chapter, and which are open."""
         green = self._record.green()
-        print(f"{len(green & set(self.exercises))} of {len(self.exercises)} exercises are right.")
+        print(f"{len(green & set(self.exercises))} of {len(self.exercises)} green.")
         for chapter in sorted({exercise.chapter for exercise in self.exercises.values()}):
             left = [f"{one.id} {one.name}" for one in self._of(chapter) if one.id not in green]
             print(self._count(chapter) + (f" Open: {', '.join(left)}." if left else ""))
@@ -81,7 +81,7 @@ class Desk:
 
     def _count(self, chapter: str) -> str:
         ids = {exercise.id for exercise in self._of(chapter)}
-        return f"Chapter {chapter}: {len(ids & self._record.green())} of {len(ids)} right."
+        return f"Chapter {chapter}: {len(ids & self._record.green())} of {len(ids)} green."
 
 
 class Check:

@@ -43,10 +43,10 @@ def test_right_by_name_and_by_number(capsys: pytest.CaptureFixture[str]):
     check.double(lambda number: number + number)
     assert capsys.readouterr().out.splitlines() == [
         "09.1 double: right, all 2 cases pass.",
-        "Chapter 09: 1 of 2 right.",
+        "Chapter 09: 1 of 2 green.",
     ]
     check("09.2", lambda number: 2.0 * number)
-    assert "Chapter 09: 2 of 2 right." in capsys.readouterr().out
+    assert "Chapter 09: 2 of 2 green." in capsys.readouterr().out
 
 
 def test_wrong_names_the_case_with_inputs_expected_and_got(capsys: pytest.CaptureFixture[str]):
@@ -93,8 +93,8 @@ def test_green_stays_green_and_outlives_the_process(own_record: Path, capsys: py
     desk.check("09.1", ...)
     new_desk().progress()
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 of 2 exercises are right.",
-        "Chapter 09: 1 of 2 right. Open: 09.2 half.",
+        "1 of 2 green.",
+        "Chapter 09: 1 of 2 green. Open: 09.2 half.",
     ]
     assert [path.name for path in record_file().parent.iterdir()] == ["exercises.json"]
     assert record_file().is_relative_to(own_record)
