@@ -64,7 +64,7 @@ class Desk:
         print(self._find(id).solution.strip())
 
     def progress(self) -> None:
-        """Print how many exercises are green, that is right, in all and in each chapter, and which are open."""
+        """Print how many exercises are green, that is right: all, of each chapter, and which are open."""
         green = self._record.green()
         print(f"{len(green & set(self.exercises))} of {len(self.exercises)} green.")
         for chapter in sorted({exercise.chapter for exercise in self.exercises.values()}):

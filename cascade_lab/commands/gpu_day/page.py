@@ -119,10 +119,13 @@ def _memory(told: Mapping[str, Any]) -> str:
     return table_html(head, rows, escape(told["what"]))
 
 
+def _bench(told: Any) -> str:
+    return _pre(bench.as_text(told))
+
+
 SHOW: dict[str, Callable[[Any], str]] = {
     "doctor": lambda told: _pre(doctor.as_text(told)),
-    "bench dcnv3": lambda told: _pre(bench.as_text(told)),
-    "bench backbone": lambda told: _pre(bench.as_text(told)),
+    **{f"bench {what}": _bench for what in ("dcnv3", "backbone", "roi_align", "mask_paste")},
     "training": _training,
     "memory": _memory,
 }
