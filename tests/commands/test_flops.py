@@ -52,9 +52,9 @@ def test_any_field_of_the_recipe_can_be_changed(capsys):
         flops.main(["nano", "--size", "64x64", "--json", *options])
         return json.loads(capsys.readouterr().out)["total"]["parameters"]
 
-    # One class more: a logit and 4 deltas of 128 inputs and a bias in 3 box heads, a map in 3 mask heads.
+    # One class more: a logit and 4 deltas of 64 inputs and a bias in 3 box heads, a map in 3 mask heads.
     more = parameters("--detector.num_classes", "5") - parameters()
-    assert more == 3 * (5 * (128 + 1) + (32 + 1))
+    assert more == 3 * (5 * (64 + 1) + (32 + 1))
 
 
 def test_time_is_measured_when_asked(capsys, tmp_path):
