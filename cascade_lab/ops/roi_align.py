@@ -103,8 +103,11 @@ def _level_by_level(
     sampling_ratio: int,
 ) -> Tensor:
     pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], size, size)  # (R, C, S, S)
+    # A roi that is not a number, or is inverted and so has no samples, reads nothing, as in the kernels.
+    extent = rois[:, 3:] - rois[:, 1:3]  # (R, 2)
+    reads = (extent.isfinite() & ((extent >= 0) | (sampling_ratio > 0))).all(1)
     for level, (features, scale) in enumerate(zip(pyramid, scales, strict=True)):
-        here = (levels == level).nonzero().squeeze(1)
+        here = ((levels == level) & reads).nonzero().squeeze(1)
         wide = at_least_float32(features)
         # An empty selection stays in the graph, so that every level has a gradient in every step.
         found = read(wide, rois[here].to(wide.dtype), size, scale, sampling_ratio)
