@@ -1,4 +1,4 @@
-# demo      make pictures, train a small cascade, evaluate it, write a report (about 6 minutes)
+# demo      make pictures, train a small cascade, evaluate it, write a report (about 7 minutes)
 # lab       open the first notebook in JupyterLab
 # docs      build the course, the equations and the reference as a site of files
 # test      the quick tests        test-all  every test, slow and browser ones too

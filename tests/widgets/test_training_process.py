@@ -4,8 +4,11 @@ import asyncio
 import runpy
 import signal
 import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,12 @@ stand_in = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "rel
 
 
 AT_EXIT = []  # what would be called when Python ends
+
+
+def ended(waiting: Coroutine[Any, Any, Any]) -> Any:
+    """Await in a thread of its own: a browser of earlier tests keeps an event loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, waiting).result()
 
 
 class Process:
@@ -181,7 +190,7 @@ def test_the_loop_has_time_for_others_while_it_waits(processes, tmp_path, capsys
     async def both():
         return await asyncio.gather(training.wait(60), press())
 
-    assert asyncio.run(both())[0] == "stopped"
+    assert ended(both())[0] == "stopped"
     assert capsys.readouterr().out.startswith("stopped, 0 steps in the log.")
 
 
@@ -201,7 +210,7 @@ def test_paused_and_continued_ends_with_the_same_bits(tmp_path, capsys, monkeypa
     assert int(saved[5:13]) == read_metrics(training.run)[-1]["step"] < 40
     training.go_on()
     capsys.readouterr()
-    assert asyncio.run(training.wait(120)) == "finished"
+    assert ended(training.wait(120)) == "finished"
     assert "finished, 40 steps in the log" in capsys.readouterr().out
     assert stand_in.bits(tmp_path / "cut") == stand_in.bits(tmp_path / "whole")
     assert [moment.step for moment in read_moments(training.run)][-1] == 40 and not training.looking
@@ -213,7 +222,7 @@ def test_the_time_limit_stops_and_saves(tmp_path, capsys, monkeypatch):
     arguments = stand_in.small_recipe(tmp_path / "shapes", steps=5000)
     training = Training([*arguments, "--output", str(tmp_path / "run")], pictures=1, measure=2)
     until(lambda: len(read_metrics(training.run)) >= 2)
-    assert asyncio.run(training.wait(0.5)) == "stopped"
+    assert ended(training.wait(0.5)) == "stopped"
     printed = capsys.readouterr().out
     assert "stopped because 0.5 s were over" in printed and "--resume" in printed
     newest = checkpoint.load_newest(training.run / "checkpoints")
@@ -223,5 +232,5 @@ def test_the_time_limit_stops_and_saves(tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_mistake_in_the_arguments_is_told(tmp_path, capsys):
     training = Training(["pico", "--data.root", str(tmp_path / "nothing"), "--output", str(tmp_path / "run")])
-    assert asyncio.run(training.wait(60)) == "failed"
+    assert ended(training.wait(60)) == "failed"
     assert "train: " in capsys.readouterr().out and not (tmp_path / "run" / "recipe.json").exists()
