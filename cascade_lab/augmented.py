@@ -118,8 +118,9 @@ def predict_augmented(detector: Detector, scaled: Sequence[ImageBatch], flip: bo
     found = merge(detector, sight, range(len(detector.config.cascade.stages)))
     images = sight.images
     first = sight.views[0]
-    trace = Trace(images.sizes, images.original_sizes, sight.proposals, first.stages, found)
-    trace = replace(trace, features=tuple(first.pyramid))
+    trace = Trace(
+        images.sizes, images.original_sizes, sight.proposals, first.stages, found, tuple(first.pyramid)
+    )
     return Prediction(on_original(found, images.sizes, images.original_sizes), trace)
 
 
