@@ -44,9 +44,7 @@ def bench_mask_paste(
     clock: Clock | None = None,
     shapes: dict[str, Shape] = SHAPES,
 ) -> dict[str, Any]:
-    """Measure all shapes on one thread; return {"rows": [...], "machine": {...}}, with the loop's time over
-    ours.
-    """
+    """Measure all shapes on one thread, the loop over ours; return {"rows": [...], "machine": {...}}."""
     clock = clock or (CudaClock() if device == "cuda" else HostClock())
     before, rows = torch.get_num_threads(), []
     torch.set_num_threads(1)
