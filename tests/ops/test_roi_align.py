@@ -162,6 +162,23 @@ def test_no_rois_stay_in_the_graph():
 # --- the kernels, and all levels at once
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [*(pytest.param(m, marks=needs_compiler) for m in ("cpu", "emulator")), "torchvision", "reference"],
+)
+@pytest.mark.parametrize(
+    ("roi", "ratio"), [([torch.nan] * 4, 0), ([torch.nan] * 4, 2), ([30.0, 10.0, 10.0, 90.0], 0)], ids=str
+)
+def test_a_roi_that_is_none_reads_nothing(backend: Backend, roi: list[float], ratio: int):
+    """Not a number, or inverted with as many samples as its sides are long. Its neighbour is read as ever."""
+    maps = torch.ones(1, 2, 16, 16, requires_grad=True)
+    rois = torch.tensor([[0.0, *roi], [0, 8, 8, 40, 40]])
+    pooled = roi_align(maps, rois, 2, 0.25, ratio, backend=backend)
+    assert not pooled[0].any() and torch.equal(pooled[1], torch.ones(2, 2, 2))
+    (grad,) = torch.autograd.grad(pooled.sum(), maps)
+    assert grad.isfinite().all() and grad.sum().item() == pytest.approx(8)
+
+
 @KERNELS
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=str)
 @pytest.mark.parametrize(("size", "ratio"), [(7, 0), (7, 2), (2, 0), (3, 3)])
