@@ -327,6 +327,7 @@ def test_pause_go_on_and_stop_while_it_trains(open_notebook, lab_notebooks: Path
     assert page.evaluate(ASK_KERNEL, "print(training.state, end='')") == "stopped"
     page.evaluate("jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")  # it covers the page meanwhile
     assert contrast(page, ".tv-head strong") >= 4.5
     screenshot(page, "training_live_dark", tmp_path)
 
